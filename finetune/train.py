@@ -1,0 +1,263 @@
+"""Train an adapter, so that a killed run can go on and end as if it had not been killed."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+from trl import SFTConfig
+
+from finetune import adapter as adapters
+from finetune.checkpoint import Base, prepare_cpu
+from finetune.config import AdapterConfig, TrainConfig
+from finetune.encoding import Example, collate
+from finetune.errors import InputError, IntegrityError
+from finetune.schedule import Schedule, plain_schedule
+from finetune.trainers import ChatTrainer, ClassificationTrainer
+from finetune.watch import StepInfo, Watch
+
+
+@dataclass(frozen=True)
+class StepRule:
+    """What a private run does differently: which rows make a batch, and what a step does."""
+
+    schedule: Schedule
+    wrap: Callable[[type[Trainer]], type[Trainer]]
+    max_examples_per_micro_batch: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What came of a training run."""
+
+    num_steps: int
+    num_tokens: int
+    """Tokens seen in this process, without padding."""
+
+    num_seconds: float
+    """Wall time of training in this process."""
+
+    resumed_from: int | None
+    """The step that an interrupted run was resumed from; None for an uninterrupted one."""
+
+    best_eval_loss: float | None
+    best_step: int | None
+    num_parameters: int
+    """Trainable parameters."""
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Return the newest complete checkpoint; remove what a killed save has left unfinished.
+
+    transformers writes `trainer_state.json` last, so a checkpoint without a readable one is torn.
+    """
+    complete: list[tuple[int, Path]] = []
+    for path in folder.glob("checkpoint-*"):
+        try:
+            state = json.loads((path / "trainer_state.json").read_text())
+            complete.append((int(state["global_step"]), path))
+        except (OSError, ValueError, KeyError):
+            shutil.rmtree(path)
+    return max(complete)[1] if complete else None
+
+
+@contextmanager
+def _attention_for(model: Any, examples: Sequence[Example]) -> Iterator[None]:
+    """Train with plain attention where it is faster: on a CPU, on short examples.
+
+    torch's fused attention in bfloat16 took 1.36 times the time of a step at 16 tokens an example
+    and 1.04 at 200, on two cores.
+    """
+    before = model.config._attn_implementation
+    is_short = max(len(e.input_ids) for e in examples) <= 512
+    if is_short and not torch.cuda.is_available() and before == "sdpa":
+        model.get_base_model().set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        if model.config._attn_implementation != before:
+            model.get_base_model().set_attn_implementation(before)
+
+
+def train(
+    base: Base,
+    examples: Sequence[Example],
+    held_back: Sequence[Example],
+    *,
+    adapter: AdapterConfig,
+    config: TrainConfig,
+    folder: Path,
+    rule: StepRule | None = None,
+    on_step: Callable[[StepInfo], None] = lambda _: None,
+) -> TrainResult:
+    """Train an adapter into ``folder/adapter``; go on from ``folder/checkpoints`` if it is there.
+
+    A plain run that was killed and started again ends with the same adapter, bit for bit on a CPU,
+    as one that was not. The best checkpoint by the loss on ``held_back`` is the one that is kept;
+    without held-back examples it is the last.
+
+    Args:
+        base: what to train on; an adapter is put on its model.
+        examples: what is learned.
+        held_back: rows of the training data that only choose the checkpoint. Empty when private.
+        adapter: shape of the adapter.
+        config: course of the training.
+        folder: the run folder; `checkpoints/`, `training.jsonl` and `adapter/` are written in it.
+        rule: a private run's schedule and step; None trains plainly.
+        on_step: called after every step.
+
+    Raises:
+        InputError: if there is nothing to train on.
+        IntegrityError: if the loss became NaN or infinite, or the adapter did not change.
+    """
+    if not examples:
+        raise InputError("there is no row to train on")
+    prepare_cpu(config.num_threads)
+    set_seed(config.seed)
+    model = adapters.inject(base, adapter)
+    init_folder = None
+    if adapter.init == "pissa":
+        init_folder = folder / "checkpoints" / "pissa-init"
+        model.peft_config["default"].init_lora_weights = True
+        model.save_pretrained(init_folder)
+        model.peft_config["default"].init_lora_weights = "pissa"
+    schedule = (
+        rule.schedule if rule else plain_schedule([len(e.input_ids) for e in examples], config)
+    )
+    trainer = _trainer(base, model, examples, held_back, config, folder, schedule, rule, on_step)
+    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    before = {n: p.detach().clone() for n, p in parameters.items()}
+
+    checkpoint = last_checkpoint(folder / "checkpoints")
+    began = time.monotonic()
+    with _attention_for(model, examples):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    num_seconds = time.monotonic() - began
+    _check_update(before, parameters, schedule)
+    adapters.save(model, base, folder / "adapter", init_folder=init_folder)
+    state = trainer.state
+    return TrainResult(
+        num_steps=state.global_step,
+        num_tokens=trainer.num_tokens_seen,
+        num_seconds=num_seconds,
+        resumed_from=int(checkpoint.name.rpartition("-")[2]) if checkpoint else None,
+        best_eval_loss=state.best_metric,
+        best_step=state.best_global_step if held_back else None,
+        num_parameters=sum(p.numel() for p in parameters.values()),
+    )
+
+
+def _trainer(
+    base: Base,
+    model: Any,
+    examples: Sequence[Example],
+    held_back: Sequence[Example],
+    config: TrainConfig,
+    folder: Path,
+    schedule: Schedule,
+    rule: StepRule | None,
+    on_step: Callable[[StepInfo], None],
+) -> Any:
+    is_chat = base.head == "causal-lm"
+    trainer_class: type[Any] = ChatTrainer if is_chat else ClassificationTrainer
+    if rule:
+        trainer_class = rule.wrap(trainer_class)
+    watch = Watch(config, folder / "training.jsonl", on_step, has_eval=bool(held_back))
+    callbacks: list[TrainerCallback] = [watch]
+    if config.early_stopping is not None and held_back:
+        callbacks.append(EarlyStoppingCallback(config.early_stopping))
+    on_gpu = torch.cuda.is_available()
+    max_tokens = config.max_tokens_per_micro_batch
+    if max_tokens == "auto":
+        max_tokens = 8192 if on_gpu else 1024
+    checkpointing = (
+        on_gpu if config.gradient_checkpointing == "auto" else config.gradient_checkpointing
+    )
+    num_evaluations = max(1, math.ceil(config.epochs)) * config.evaluations_per_epoch
+    eval_steps = max(1, math.ceil(len(schedule) / num_evaluations))
+    settings: dict[str, Any] = {
+        "output_dir": str(folder / "checkpoints"),
+        "max_steps": len(schedule),
+        "per_device_train_batch_size": 1,  # one Batch
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(
+            config.schedule, config.schedule
+        ),
+        "warmup_steps": round(config.warmup_ratio * len(schedule)),
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": 0.0 if rule else config.max_grad_norm,
+        "optim": "adamw_torch",
+        "seed": config.seed,
+        "logging_steps": config.logging_steps,
+        "logging_nan_inf_filter": False,  # a NaN loss must be seen, not averaged away
+        "eval_strategy": "steps" if held_back else "no",
+        "eval_steps": eval_steps,
+        "save_strategy": "steps",
+        "save_steps": eval_steps,
+        "save_total_limit": 2,
+        "load_best_model_at_end": bool(held_back),
+        "metric_for_best_model": "eval_loss" if held_back else None,
+        "greater_is_better": False if held_back else None,
+        "restore_callback_states_from_checkpoint": True,  # how long early stopping has waited
+        "use_cpu": not on_gpu,
+        "bf16": base.quantization.compute_dtype == "bfloat16",
+        "activation_checkpointing": checkpointing,
+        "disable_tqdm": True,
+        "report_to": list(config.report_to) or "none",
+        "dataloader_pin_memory": False,
+    }
+    args = (
+        SFTConfig(**settings, dataset_kwargs={"skip_prepare_dataset": True})
+        if is_chat
+        else TrainingArguments(**settings)
+    )
+    trainer = trainer_class(
+        model=model,
+        args=args,
+        processing_class=base.tokenizer,
+        data_collator=list,
+        callbacks=callbacks,
+        schedule=schedule,
+        examples=examples,
+        held_back=held_back,
+        to_batch=lambda rows: collate(
+            rows,
+            pad_id=base.tokenizer.pad_token_id,
+            max_tokens=max_tokens,
+            max_examples=rule.max_examples_per_micro_batch if rule else None,
+        ),
+    )
+    watch.trainer = trainer
+    trainer.remove_callback(PrinterCallback)  # the progress line says it
+    return trainer
+
+
+def _check_update(before: dict[str, Tensor], after: dict[str, Tensor], schedule: Schedule) -> None:
+    """Refuse an adapter that holds NaN, or that no step has changed."""
+    broken = [n for n, p in after.items() if not bool(torch.isfinite(p).all())]
+    if broken:
+        raise IntegrityError(
+            f"training diverged: {len(broken)} of {len(after)} trained tensors hold NaN or "
+            f"infinity after {len(schedule)} steps; lower train.learning_rate"
+        )
+    if all(torch.equal(before[n], p) for n, p in after.items()):
+        raise IntegrityError(
+            "training changed no parameter: the learning rate is too small, or no row is supervised"
+        )
