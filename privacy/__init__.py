@@ -1,0 +1,1 @@
+"""What one person's data may change in a model, and what of that has been spent."""

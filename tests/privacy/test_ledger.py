@@ -1,0 +1,246 @@
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from privacy.errors import BudgetSpent, LedgerError
+from privacy.ledger import Ledger, verify
+from privacy.plan import DPPlan
+
+Plan = Callable[..., DPPlan]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.jsonl"
+
+
+@pytest.fixture
+def plan(make_a_plan: Plan) -> DPPlan:
+    return make_a_plan(steps=5)
+
+
+def begin(path: Path, plan: DPPlan, charges: int = 0) -> Ledger:
+    ledger = Ledger.open(path, plan, data="sha256:d", is_private=True)
+    for _ in range(charges):
+        ledger.charge(ledger.charged + 1, covered="c")
+    return ledger
+
+
+def test_a_ledger_says_what_was_spent(path: Path, plan: DPPlan) -> None:
+    ledger = begin(path, plan, charges=3)
+    found = verify(path)
+    assert (ledger.charged, ledger.remaining, ledger.head) == (3, 2, found.head)
+    assert (found.plan, found.data, found.is_private) == (plan, "sha256:d", True)
+    assert (found.steps_charged, found.steps) == (3, (1, 2, 3))
+    assert found.covered == {"c"}
+    assert found.epsilon_spent == plan.epsilon(3) < plan.epsilon()
+
+
+def test_a_charge_is_on_the_disk_when_it_returns(path: Path, plan: DPPlan) -> None:
+    ledger = begin(path, plan)
+    for n in (1, 2):
+        ledger.charge(n)
+        assert verify(path).steps_charged == n
+
+
+def test_a_ledger_goes_on_where_it_ended(path: Path, plan: DPPlan) -> None:
+    head = begin(path, plan, charges=2).head
+    again = begin(path, plan)
+    assert (again.charged, again.head) == (2, head)
+    again.charge(3)
+    assert verify(path).steps_charged == 3
+
+
+def test_steps_repeated_after_a_crash_are_spent_twice(path: Path, plan: DPPlan) -> None:
+    begin(path, plan, charges=3)
+    ledger = begin(path, plan)
+    ledger.charge(2)
+    ledger.charge(3)
+    assert ledger.remaining == 0
+    assert verify(path).steps == (1, 2, 3, 2, 3)
+    with pytest.raises(BudgetSpent, match="All 5 steps"):
+        ledger.charge(4)
+    assert verify(path).steps_charged == 5
+
+
+def test_a_line_tells_nothing_of_the_batch(path: Path, plan: DPPlan) -> None:
+    begin(path, plan, charges=1)
+    line = json.loads(path.read_bytes().splitlines()[1])
+    assert set(line) == {"kind", "charge", "step", "covered", "previous", "hash"}
+
+
+@pytest.mark.parametrize("what", ["plan", "data", "is_private"])
+def test_the_ledger_of_another_run_is_refused(path: Path, plan: DPPlan, what: str) -> None:
+    begin(path, plan)
+    other = dataclasses.replace(plan, noise_multiplier=0.9) if what == "plan" else plan
+    data = "sha256:e" if what == "data" else "sha256:d"
+    with pytest.raises(LedgerError, match=f"another {what}"):
+        Ledger.open(path, other, data=data, is_private=what != "is_private")
+
+
+def test_a_second_run_on_the_same_ledger_is_noticed(path: Path, plan: DPPlan) -> None:
+    one, two = begin(path, plan), begin(path, plan)
+    one.charge(1)
+    with pytest.raises(LedgerError, match="two runs"):
+        two.charge(1)
+
+
+def test_a_checkpoint_names_its_charge(path: Path, plan: DPPlan) -> None:
+    ledger = begin(path, plan)
+    heads = [ledger.head]
+    for step in (1, 2):
+        ledger.charge(step)
+        heads.append(ledger.head)
+    assert [ledger.charge_of(h) for h in heads] == [0, 1, 2]
+    assert ledger.charge_of("f" * 64) is None
+
+
+# What is done to the file, and the line that must be named.
+def edited(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:2], lines[2].replace(b'"step":2', b'"step":9'), *lines[3:]]
+
+
+def edited_header(lines: list[bytes]) -> list[bytes]:
+    return [
+        lines[0].replace(b'"noise_multiplier":1.0', b'"noise_multiplier":2.0'),
+        *lines[1:],
+    ]
+
+
+def edited_and_resealed(lines: list[bytes]) -> list[bytes]:
+    from privacy.ledger import _line
+
+    entry = json.loads(lines[2])
+    del entry["hash"]
+    return [*lines[:2], _line({**entry, "step": 9}).rstrip(b"\n"), *lines[3:]]
+
+
+def removed(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:2], *lines[3:]]
+
+
+def headless(lines: list[bytes]) -> list[bytes]:
+    return lines[1:]
+
+
+def reordered(lines: list[bytes]) -> list[bytes]:
+    return [lines[0], lines[2], lines[1], *lines[3:]]
+
+
+def replayed(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:3], lines[2], *lines[3:]]
+
+
+def forked(lines: list[bytes]) -> list[bytes]:
+    from privacy.ledger import _line
+
+    entry = json.loads(lines[2])
+    del entry["hash"]
+    return [*lines[:3], _line({**entry, "step": 7}).rstrip(b"\n")]
+
+
+def blank_line(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:2], b"", *lines[2:]]
+
+
+def respelled(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:2], lines[2].replace(b'"step":2', b'"step": 2'), *lines[3:]]
+
+
+def not_json(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:2], b"\xff\x00", *lines[3:]]
+
+
+@pytest.mark.parametrize(
+    ("harm", "line"),
+    [
+        (edited, 3),
+        (edited_header, 1),
+        (edited_and_resealed, 4),
+        (removed, 3),
+        (headless, 1),
+        (reordered, 2),
+        (replayed, 4),
+        (forked, 4),
+        (blank_line, 3),
+        (respelled, 3),
+        (not_json, 3),
+    ],
+)
+def test_a_harmed_ledger_is_refused_at_the_line(
+    path: Path, plan: DPPlan, harm: Callable[[list[bytes]], list[bytes]], line: int
+) -> None:
+    begin(path, plan, charges=4)
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"".join(x + b"\n" for x in harm(lines)))
+    with pytest.raises(LedgerError, match=f"line {line}:"):
+        verify(path)
+    with pytest.raises(LedgerError):
+        begin(path, plan)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "kind", "complaint"),
+    [
+        ([1, 3], "step", "line 3: is not charge 2"),
+        ([1, 2], "note", "line 2: is not charge 1"),
+        ([1, 2, 3, 4, 5, 6], "step", "line 7: charges beyond the 5 planned steps"),
+    ],
+)
+def test_a_chain_that_holds_must_still_follow_the_plan(
+    path: Path, plan: DPPlan, numbers: list[int], kind: str, complaint: str
+) -> None:
+    from privacy.ledger import _line
+
+    previous = begin(path, plan).head
+    with path.open("ab") as stream:
+        for number in numbers:
+            fields = {"charge": number, "step": number, "covered": "", "previous": previous}
+            line = _line({"kind": kind, **fields})
+            previous = json.loads(line)["hash"]
+            stream.write(line)
+    with pytest.raises(LedgerError, match=complaint):
+        verify(path)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_changed_byte_is_noticed(path: Path, plan: DPPlan, data: st.DataObject) -> None:
+    path.unlink(missing_ok=True)
+    begin(path, plan, charges=2)
+    content = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    with pytest.raises(LedgerError):
+        verify(path)
+
+
+def test_a_torn_last_line_is_named(path: Path, plan: DPPlan) -> None:
+    begin(path, plan, charges=2)
+    whole = path.read_bytes()
+    torn_at = len(whole.splitlines(keepends=True)[-1])
+    for cut in (1, torn_at // 2, torn_at - 1):
+        path.write_bytes(whole[:-cut])
+        with pytest.raises(LedgerError, match=r"line 3: torn.*cut the file after line 2"):
+            verify(path)
+
+
+def test_lines_missing_at_the_end_show_against_a_checkpoint_only(path: Path, plan: DPPlan) -> None:
+    head = begin(path, plan, charges=3).head
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    assert verify(path).steps_charged == 2
+    assert begin(path, plan).charge_of(head) is None
+
+
+def test_an_empty_or_missing_file_is_not_a_ledger(path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        verify(path)
+    path.touch()
+    with pytest.raises(LedgerError, match="empty"):
+        verify(path)
