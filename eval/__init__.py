@@ -1,0 +1,1 @@
+"""A model in, estimates out, a decision at the end."""

@@ -1,0 +1,397 @@
+"""Hallucination tasks: whether the model makes something up where it cannot know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from eval.accuracy import ToMessages, answer_questions, questions_fingerprint
+from eval.batching import Steps
+from eval.classes import ClassModel, classify, is_multi_label
+from eval.items import Dialogue, LabelledText, Question, check_items, choose
+from eval.metrics.selective import aurc, auroc, false_positive_rate_at_tpr
+from eval.metrics.self_consistency import agreement_share, semantic_entropy
+from eval.metrics.squad import exact_match
+from eval.metrics.support import support
+from eval.metrics.truthful import mc1, mc2
+from eval.model import LanguageModel, Message
+from eval.probes import (
+    KnowledgeQuestion,
+    OutOfScopeText,
+    TruthfulQuestion,
+    knowledge_questions,
+    out_of_scope_texts,
+    truthful_questions,
+)
+from eval.stats import mean_of
+from eval.task import Metric, Progress, Sample, Task, fingerprint
+
+CONFIDENT = 0.5
+"""From this probability on, a classifier is called confident."""
+
+
+def out_of_scope(
+    rows: Sequence[LabelledText],
+    labels: Sequence[str],
+    texts: Sequence[OutOfScopeText] | None = None,
+) -> Task:
+    """Return the task "be less sure of a text that belongs to no class".
+
+    Args:
+        rows: the run's own texts, all in scope.
+        labels: all classes, in the order of the model's outputs.
+        texts: that belong to none of them; the probe of Assay if not given.
+
+    Raises:
+        EvaluationError: if there are no rows, two ids are the same, or a label is unknown.
+    """
+    texts = out_of_scope_texts() if texts is None else texts
+    check_items("out_of_scope", rows)
+    check_items("out_of_scope", texts)
+    everything: list[LabelledText | OutOfScopeText] = [*rows, *texts]
+    check_items("out_of_scope", everything)
+    is_multi = is_multi_label(rows, labels)
+
+    def ask(model: ClassModel, progress: Progress) -> list[Sample]:
+        p = classify(model, [x.text for x in everything], labels, progress)
+        samples = []
+        for item, probs in zip(everything, p, strict=True):
+            given = probs >= 0.5 if is_multi else np.arange(len(labels)) == probs.argmax()
+            predicted = {label for label, holds in zip(labels, given, strict=True) if holds}
+            confidence = float(probs.max())
+            wanted: set[str] | None = None
+            if isinstance(item, LabelledText):
+                wanted = {item.label} if isinstance(item.label, str) else set(item.label)
+            samples.append(
+                Sample(
+                    id=item.id,
+                    prompt=item.text,
+                    prediction=" | ".join(label for label in labels if label in predicted),
+                    target="" if wanted is None else " | ".join(sorted(wanted)),
+                    correct=None if wanted is None else predicted == wanted,
+                    scores={
+                        "out_of_scope": float(wanted is None),
+                        "confidence": confidence,
+                        "confident": float(confidence >= CONFIDENT),
+                    },
+                )
+            )
+        return samples
+
+    def confidences(samples: Sequence[Sample]) -> tuple[list[float], list[float]]:
+        """Return the confidence in texts that are in scope, and in those that are not."""
+        inside = [s.scores["confidence"] for s in samples if s.correct is not None]
+        return inside, [s.scores["confidence"] for s in samples if s.correct is None]
+
+    def separation(samples: Sequence[Sample]) -> float:
+        return auroc(
+            [s.scores["confidence"] for s in samples], [s.correct is not None for s in samples]
+        )
+
+    def risk(samples: Sequence[Sample]) -> float:
+        inside = [s for s in samples if s.correct is not None]
+        return aurc([s.scores["confidence"] for s in inside], [bool(s.correct) for s in inside])
+
+    return Task(
+        name="out_of_scope",
+        family="hallucination",
+        version=1,
+        num_items=len(everything),
+        fingerprint=fingerprint(
+            [list(labels), [asdict(row) for row in rows], [asdict(text) for text in texts]]
+        ),
+        ask=ask,
+        metrics=(
+            Metric("fpr_at_95_tpr", lambda s: false_positive_rate_at_tpr(*confidences(s)), False),
+            Metric("auroc", separation, True),
+            Metric("confident_rate", mean_of("confident", among="out_of_scope"), False),
+            Metric("aurc", risk, False),
+        ),
+        note=(
+            f"Whether the {len(texts)} texts that belong to no class are told by a low confidence "
+            f"from {len(rows)} that do; confident_rate is the share of the former that is given a "
+            f"class with a probability of at least {CONFIDENT}."
+        ),
+    )
+
+
+def unsupported_answers(
+    rows: Sequence[Question],
+    *,
+    to_messages: ToMessages,
+    no_answer: str,
+    max_new_tokens: int = 32,
+) -> Task:
+    """Return the task "answer only what the passage says".
+
+    It asks what `eval.accuracy.question_answering` asks, so on one model nothing is asked twice.
+    An answer counts as unsupported when it is given where none exists, or when
+    `eval.metrics.support` does not find it in the passage; an accepted answer is supported by
+    definition.
+
+    Args:
+        rows: questions.
+        to_messages: puts a question as a chat.
+        no_answer: the reply that stands for "the passage does not say".
+        max_new_tokens: of a reply, which is greedy.
+
+    Raises:
+        EvaluationError: if there are no rows, or two have one id.
+    """
+    check_items("unsupported_answers", rows)
+
+    def ask(model: LanguageModel, progress: Progress) -> list[Sample]:
+        replies = answer_questions(model, rows, to_messages, no_answer, max_new_tokens, progress)
+        return [
+            _support_sample(row, prompt, answer)
+            for row, (prompt, answer) in zip(rows, replies, strict=True)
+        ]
+
+    return Task(
+        name="unsupported_answers",
+        family="hallucination",
+        version=1,
+        num_items=len(rows),
+        fingerprint=questions_fingerprint(rows, to_messages, no_answer, max_new_tokens),
+        ask=ask,
+        metrics=(
+            Metric("unsupported_rate", mean_of("unsupported"), False),
+            Metric("answered_unanswerable_rate", mean_of("answered", among="unanswerable"), False),
+            Metric("unsupported_span_rate", mean_of("unsupported_span", among="answered"), False),
+            Metric("over_refusal_rate", mean_of("refused", among="answerable"), False),
+        ),
+        note=(
+            "Share of all questions that got an answer where the passage has none, or an answer "
+            "whose numbers, names or words the passage does not have. A lexical check: a wrong "
+            "relation between right words is not seen."
+        ),
+    )
+
+
+def truthful_choice(questions: Sequence[TruthfulQuestion] | None = None) -> Task:
+    """Return the task "put the weight on what is true", in the form of TruthfulQA's MC1 and MC2.
+
+    Lin, Hilton and Evans 2022 (arXiv:2109.07958), without their preamble of six questions.
+
+    Args:
+        questions: with true and false answers; the probe of Assay if not given.
+    """
+    questions = truthful_questions() if questions is None else questions
+    check_items("truthful_choice", questions)
+
+    def ask(model: LanguageModel, progress: Progress) -> list[Sample]:
+        chats = [([_user(q.question)], [*q.true, *q.false]) for q in questions]
+        samples = []
+        for question, sample in zip(questions, _choices(model, chats, progress), strict=True):
+            is_true = [i < len(question.true) for i in range(len(sample.loglikelihoods))]
+            right = mc1(sample.loglikelihoods, is_true)
+            samples.append(
+                Sample(
+                    id=question.id,
+                    prompt=sample.prompt,
+                    prediction=sample.prediction,
+                    target=" | ".join(question.true),
+                    correct=right > 0,
+                    loglikelihoods=sample.loglikelihoods,
+                    num_tokens=sample.num_tokens,
+                    scores={"mc1": right, "mc2": mc2(sample.loglikelihoods, is_true)},
+                )
+            )
+        return samples
+
+    return Task(
+        name="truthful_choice",
+        family="hallucination",
+        version=1,
+        num_items=len(questions),
+        fingerprint=fingerprint([asdict(question) for question in questions]),
+        ask=ask,
+        metrics=(Metric("mc1", mean_of("mc1"), True), Metric("mc2", mean_of("mc2"), True)),
+        note=(
+            "Whether true answers to questions with a popular wrong answer are likelier than "
+            "false ones; summed log-likelihood, so a shorter answer has an advantage."
+        ),
+    )
+
+
+def knowledge_answers(questions: Sequence[KnowledgeQuestion] | None = None) -> Task:
+    """Return the task "prefer the right answer to a made-up one, given the passage".
+
+    The form of HaluEval's QA part (Li et al. 2023, arXiv:2305.11747) that needs no judge.
+
+    Args:
+        questions: with a right and a made-up answer; the probe of Assay if not given.
+    """
+    questions = knowledge_questions() if questions is None else questions
+    check_items("knowledge_answers", questions)
+
+    def ask(model: LanguageModel, progress: Progress) -> list[Sample]:
+        chats = [
+            ([_user(f"{q.knowledge}\n\n{q.question}")], [q.right, q.hallucinated])
+            for q in questions
+        ]
+        samples = []
+        for question, sample in zip(questions, _choices(model, chats, progress), strict=True):
+            right, made_up = sample.loglikelihoods
+            num_right, num_made_up = sample.num_tokens
+            is_right = right > made_up
+            samples.append(
+                Sample(
+                    id=question.id,
+                    prompt=sample.prompt,
+                    prediction=sample.prediction,
+                    target=question.right,
+                    correct=is_right,
+                    loglikelihoods=sample.loglikelihoods,
+                    num_tokens=sample.num_tokens,
+                    scores={
+                        "correct": float(is_right),
+                        "correct_per_token": float(right / num_right > made_up / num_made_up),
+                    },
+                )
+            )
+        return samples
+
+    return Task(
+        name="knowledge_answers",
+        family="hallucination",
+        version=1,
+        num_items=len(questions),
+        fingerprint=fingerprint([asdict(question) for question in questions]),
+        ask=ask,
+        metrics=(
+            Metric("accuracy", mean_of("correct"), True),
+            Metric("accuracy_per_token", mean_of("correct_per_token"), True),
+        ),
+        note=(
+            "Whether the right answer is likelier than a made-up one, given the passage: by sum "
+            "(which favours the shorter) and per token (which favours the longer)."
+        ),
+    )
+
+
+def self_consistency(
+    dialogues: Sequence[Dialogue],
+    *,
+    num_samples: int = 4,
+    max_items: int = 12,
+    max_new_tokens: int = 64,
+    temperature: float = 1.0,
+) -> Task:
+    """Return the task "say the same when asked again".
+
+    Args:
+        dialogues: chats; the last turn of the assistant is what is asked for.
+        num_samples: replies drawn for each.
+        max_items: of how many dialogues, drawn at random.
+        max_new_tokens: of a reply.
+        temperature: of the drawing.
+
+    Raises:
+        EvaluationError: if there are no dialogues, two have one id, or one has no reply.
+    """
+    check_items("self_consistency", dialogues)
+    dialogues = choose(dialogues, max_items)
+    chats = [dialogue.to_last_reply() for dialogue in dialogues]
+
+    def ask(model: LanguageModel, progress: Progress) -> list[Sample]:
+        prompts = [model.prompt(chat[:-1]) for chat in chats]
+        drawn = model.generate(
+            prompts,
+            max_new_tokens=max_new_tokens,
+            num_samples=num_samples,
+            temperature=temperature,
+            progress=progress,
+        )
+        return [
+            Sample(
+                id=dialogue.id,
+                prompt=prompt,
+                prediction=" | ".join(replies),
+                target=chat[-1]["content"],
+                scores={
+                    "agreement": agreement_share(replies),
+                    "semantic_entropy": semantic_entropy(replies),
+                },
+            )
+            for dialogue, chat, prompt, replies in zip(
+                dialogues, chats, prompts, drawn, strict=True
+            )
+        ]
+
+    return Task(
+        name="self_consistency",
+        family="hallucination",
+        version=1,
+        num_items=len(dialogues),
+        fingerprint=fingerprint(
+            [[asdict(d) for d in dialogues], num_samples, max_new_tokens, temperature]
+        ),
+        ask=ask,
+        metrics=(
+            Metric("agreement", mean_of("agreement"), True),
+            Metric("semantic_entropy", mean_of("semantic_entropy"), False),
+        ),
+        note=(
+            f"Whether {num_samples} replies drawn at temperature {temperature} say the same, by "
+            "their words. A model can repeat the same error; this finds what it makes up anew."
+        ),
+    )
+
+
+def _user(text: str) -> Message:
+    return {"role": "user", "content": text}
+
+
+def _choices(
+    model: LanguageModel, chats: Sequence[tuple[list[Message], list[str]]], progress: Progress
+) -> list[Sample]:
+    """Return what the model finds likeliest of the replies to each chat; no ids, no scores."""
+    asked = [model.pairs(messages, replies) for messages, replies in chats]
+    flat = [pair for pairs in asked for pair in pairs]
+    steps = Steps(progress, num_requests=len(flat), num_items=len(chats))
+    found = iter(model.loglikelihoods(flat, steps))
+    samples = []
+    for (_, replies), pairs in zip(chats, asked, strict=True):
+        scores = [next(found) for _ in pairs]
+        values = [ll.value for ll in scores]
+        # a tie goes to the last: the right answers stand first, and are not to win by it
+        best = max(range(len(values)), key=lambda i, values=values: (values[i], i))  # type: ignore[misc]
+        samples.append(
+            Sample(
+                id="",
+                prompt=pairs[0][0],
+                prediction=replies[best],
+                target="",
+                scores={},
+                loglikelihoods=tuple(values),
+                num_tokens=tuple(ll.num_tokens for ll in scores),
+            )
+        )
+    return samples
+
+
+def _support_sample(row: Question, prompt: str, answer: str) -> Sample:
+    golds = row.answers if row.is_answerable else ()
+    is_span_bad = bool(answer) and not (
+        (golds and exact_match(answer, golds)) or support(answer, row.context).supported
+    )
+    is_unsupported = bool(answer) and (is_span_bad or not row.is_answerable)
+    return Sample(
+        id=row.id,
+        prompt=prompt,
+        prediction=answer,
+        target=" | ".join(golds),
+        correct=not is_unsupported,
+        cluster=row.document,
+        scores={
+            "unsupported": float(is_unsupported),
+            "unsupported_span": float(is_span_bad),
+            "answered": float(bool(answer)),
+            "refused": float(not answer),
+            "answerable": float(row.is_answerable),
+            "unanswerable": float(not row.is_answerable),
+        },
+    )

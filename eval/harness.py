@@ -1,0 +1,228 @@
+"""Runs tasks on a model and leaves a report: resumable, atomic, and comparable item by item."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from eval.errors import EvaluationError
+from eval.stats import Difference, estimate, paired_difference
+from eval.task import Progress, Report, Sample, Target, Task, TaskResult
+
+_REPORT = "report.json"
+_PARTIAL = "report.partial.json"
+
+
+def evaluate(
+    tasks: Sequence[Task],
+    model: Any,
+    target: Target,
+    folder: Path,
+    *,
+    progress: Callable[[str, int], Progress],
+) -> Report:
+    """Ask a model all tasks; write the samples of each, then the report.
+
+    What the folder already holds on the same target, by the same version of a task on the same
+    data, is not asked again, whether its run was finished or not. Answers within a task survive
+    a kill by the model's own cache.
+
+    Args:
+        tasks: in the order in which they are asked; each name once.
+        model: what the tasks ask: an `eval.model.LanguageModel`, or one with ``probabilities``.
+        target: what the model is made of, by content, so that other weights never pass for it.
+        folder: for ``report.json`` and ``samples/<task>.jsonl``.
+        progress: called with a task's name and number of items, to open its progress bar.
+
+    Raises:
+        EvaluationError: if a task cannot be asked or scored, or two have one name.
+    """
+    if len({task.name for task in tasks}) < len(tasks):
+        raise EvaluationError("two tasks have one name, so their results would overwrite another")
+    if done := finished(tasks, target, folder):
+        return done
+    known, _ = _known_results(folder, target)
+    results = {
+        task.name: known.tasks[task.name]
+        for task in tasks
+        if _is_answered(task, known.tasks.get(task.name), folder)
+    }
+    report = Report(target=target, tasks=results, num_seconds=known.num_seconds)
+    # first withdraw what is out of date: the samples beside it are about to change
+    _write_report(folder / _PARTIAL, report)
+    (folder / _REPORT).unlink(missing_ok=True)
+    for task in tasks:
+        if task.name in report.tasks:
+            continue
+        started = time.monotonic()
+        samples = task.ask(model, progress(task.name, task.num_items))
+        _write_samples(folder, task.name, samples)
+        result = _result(task, samples)
+        report = replace(
+            report,
+            tasks={**report.tasks, task.name: result},
+            num_seconds=report.num_seconds + time.monotonic() - started,
+        )
+        _write_report(folder / _PARTIAL, report)
+    report = _in_order(report, tasks)
+    _write_report(folder / _REPORT, report)
+    (folder / _PARTIAL).unlink()
+    return report
+
+
+def finished(tasks: Sequence[Task], target: Target, folder: Path) -> Report | None:
+    """Return the report of an evaluation that needs no model any more, or None."""
+    known, is_finished = _known_results(folder, target)
+    is_same = known.tasks.keys() == {task.name for task in tasks}
+    is_whole = all(_is_answered(task, known.tasks.get(task.name), folder) for task in tasks)
+    return known if is_finished and is_same and is_whole else None
+
+
+def read_report(folder: Path) -> Report:
+    """Read the report of a finished evaluation.
+
+    Raises:
+        EvaluationError: if there is none, or it cannot be read.
+    """
+    report = _read_report(folder / _REPORT)
+    if report is None:
+        raise EvaluationError(f"{folder} holds no report that can be read; evaluate it first")
+    return report
+
+
+def read_samples(folder: Path, task_name: str) -> list[Sample]:
+    """Read the samples of one task, in the items' order.
+
+    Raises:
+        EvaluationError: if there are none, or they cannot be read.
+    """
+    path = _samples_path(folder, task_name)
+    try:
+        with path.open(encoding="utf-8") as file:
+            return [_sample(json.loads(line)) for line in file]
+    except FileNotFoundError:
+        raise EvaluationError(
+            f"{folder} holds no samples of task {task_name}; evaluate it first"
+        ) from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise EvaluationError(
+            f"{path} is damaged ({error}); delete the folder and evaluate again"
+        ) from error
+
+
+def differences(
+    tasks: Sequence[Task], candidate_folder: Path, base_folder: Path
+) -> dict[str, dict[str, Difference]]:
+    """Compare a candidate with the base, item by item: candidate minus base.
+
+    Where the base was asked only some of a task's items, the candidate is compared on these.
+
+    Returns:
+        Metric by task. A task that one of the two was not asked is left out, which a gate that
+        asks for the difference takes for a failure.
+
+    Raises:
+        EvaluationError: if either was not evaluated, a task's versions differ, or items of one
+            id are not the same.
+    """
+    candidate, base = read_report(candidate_folder), read_report(base_folder)
+    found: dict[str, dict[str, Difference]] = {}
+    for task in tasks:
+        if task.name not in candidate.tasks or task.name not in base.tasks:
+            continue
+        versions = candidate.tasks[task.name].version, base.tasks[task.name].version
+        if versions != (task.version, task.version):
+            raise EvaluationError(
+                f"task {task.name} was asked in versions {versions[0]} (candidate) and "
+                f"{versions[1]} (base), and is now in {task.version}; evaluate both again"
+            )
+        second = read_samples(base_folder, task.name)
+        asked = {sample.id: sample.target for sample in second}
+        first = [s for s in read_samples(candidate_folder, task.name) if s.id in asked]
+        if changed := [s.id for s in first if s.target != asked[s.id]]:
+            raise EvaluationError(
+                f"task {task.name}: item {changed[0]!r} has another answer in the base's "
+                "evaluation, so the data has changed; evaluate the base again"
+            )
+        found[task.name] = {
+            metric.name: paired_difference(metric, first, second) for metric in task.metrics
+        }
+    return found
+
+
+def _known_results(folder: Path, target: Target) -> tuple[Report, bool]:
+    """Return what is known of this target, and whether it is from a run that was finished."""
+    for name in (_REPORT, _PARTIAL):
+        report = _read_report(folder / name)
+        if report is not None and report.target == target:
+            return report, name == _REPORT
+    return Report(target=target, tasks={}), False
+
+
+def _is_answered(task: Task, result: TaskResult | None, folder: Path) -> bool:
+    return (
+        result is not None
+        and (result.version, result.data) == (task.version, task.fingerprint)
+        and result.metrics.keys() == {metric.name for metric in task.metrics}
+        and _samples_path(folder, task.name).exists()
+    )
+
+
+def _result(task: Task, samples: Sequence[Sample]) -> TaskResult:
+    if len(samples) != task.num_items:
+        raise EvaluationError(
+            f"task {task.name} has {task.num_items} items and gave {len(samples)} samples"
+        )
+    return TaskResult(
+        family=task.family,
+        version=task.version,
+        data=task.fingerprint,
+        n=len(samples),
+        metrics={metric.name: estimate(metric, samples) for metric in task.metrics},
+        note=task.note,
+    )
+
+
+def _in_order(report: Report, tasks: Sequence[Task]) -> Report:
+    return replace(report, tasks={task.name: report.tasks[task.name] for task in tasks})
+
+
+def _sample(values: Mapping[str, Any]) -> Sample:
+    numbers = {key: tuple(values[key]) for key in ("loglikelihoods", "num_tokens")}
+    return Sample(**{**values, **numbers})
+
+
+def _samples_path(folder: Path, task_name: str) -> Path:
+    return folder / "samples" / f"{task_name}.jsonl"
+
+
+def _read_report(path: Path) -> Report | None:
+    try:
+        return Report.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _write_samples(folder: Path, task_name: str, samples: Sequence[Sample]) -> None:
+    lines = [json.dumps(asdict(s), ensure_ascii=False, allow_nan=False) for s in samples]
+    _write(_samples_path(folder, task_name), "".join(f"{line}\n" for line in lines))
+
+
+def _write_report(path: Path, report: Report) -> None:
+    _write(path, json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file so that it is there as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,485 @@
+"""The engine: log-likelihoods, generations and class probabilities of one model under test.
+
+Sums are exact in the sense that matters to a comparison: in float32 or wider whatever the model's
+own precision, over tokens cut at the same places as in training, and independent of what else is
+in the batch but for rounding.
+
+B requests, T tokens, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from eval.batching import Steps, batches, pad, quiet
+from eval.cache import Cache
+from eval.errors import EvaluationError
+from eval.scoring import Scorer, Tokens, finite, inference
+from eval.task import Progress
+
+Pieces = Sequence[tuple[str, bool]]
+"""A request: texts in order, and of each whether it is scored."""
+
+Message = Mapping[str, str]
+"""One turn of a chat: ``role`` and ``content``."""
+
+_PROMPTS_AT_ONCE = 32
+
+_Found = Iterable[list[tuple[int, Any]]]
+
+
+@dataclass(frozen=True)
+class Loglikelihood:
+    """How likely a model finds a text after what stands before it."""
+
+    value: float
+    """Sum over the tokens, in nats; at most 0."""
+
+    num_tokens: int
+
+    @property
+    def per_token(self) -> float:
+        """Mean over the tokens, in nats; NaN for an empty text."""
+        return self.value / self.num_tokens if self.num_tokens else math.nan
+
+
+class LanguageModel:
+    """A causal language model that scores and generates, and remembers what it was asked.
+
+    Make one object for each model under test: answers are remembered for its lifetime, so that
+    tasks that ask the same share the work, and weights must not change under it.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        max_tokens_per_batch: int = 8192,
+        cache: Cache | None = None,
+    ) -> None:
+        """Wrap a model.
+
+        Args:
+            model: of transformers, with or without an adapter of peft.
+            tokenizer: its own, with the chat template that the adapter was trained with.
+            max_tokens_per_batch: padded tokens in one forward pass; only memory and speed.
+            cache: where answers outlive the process; none keeps them in memory.
+        """
+        self.model = model
+        self.tokenizer = tokenizer
+        self.cache = cache if cache is not None else Cache(None, "")
+        self._max_tokens = max_tokens_per_batch
+        self._scorer = Scorer(model, pad_id=self._pad_id, max_tokens=max_tokens_per_batch)
+
+    def prompt(self, messages: Sequence[Message]) -> str:
+        """Return the chat as text, up to where the assistant's next words begin.
+
+        Raises:
+            EvaluationError: if there is no chat template, or it refuses these messages.
+        """
+        return self._render(messages, is_prompt=True)
+
+    def dialogue(self, messages: Sequence[Message]) -> tuple[tuple[str, bool], ...]:
+        """Return the chat as pieces of which the assistant's own words are scored.
+
+        Scored is the content of each assistant turn, without the template's words around it; an
+        assistant turn that opens the chat answers nothing and is not scored. What follows the
+        last scored piece is left out.
+
+        Raises:
+            EvaluationError: if no turn is scored, or the template rewrites turns, so that their
+                words cannot be told apart.
+        """
+        pieces: list[tuple[str, bool]] = []
+        done, num_kept = "", 0
+        for number, message in enumerate(messages):
+            content = message["content"].strip()
+            if message["role"] != "assistant" or number == 0 or not content:
+                continue
+            before = self._render(messages[:number], is_prompt=True)
+            after = self._render(messages[: number + 1], is_prompt=False)
+            answer = after.removeprefix(before)
+            start = answer.find(content)
+            if not (before.startswith(done) and after.startswith(before)) or start < 0:
+                raise EvaluationError(
+                    "the chat template rewrites the turns of a chat, so the assistant's words "
+                    "cannot be told apart; use a template that only appends"
+                )
+            if answer[:start].strip():  # such as an empty block of thoughts
+                pieces += [(before[len(done) :], False), (answer[:start], False), (content, True)]
+            else:
+                pieces += [(before[len(done) :], False), (answer[:start] + content, True)]
+            num_kept = len(pieces)
+            pieces.append((answer[start + len(content) :], False))
+            done = after
+        if not num_kept:
+            raise EvaluationError("a dialogue without a reply by the assistant cannot be scored")
+        return tuple((text, scored) for text, scored in pieces[:num_kept] if text)
+
+    def pairs(self, messages: Sequence[Message], replies: Sequence[str]) -> list[tuple[str, str]]:
+        """Return each reply to a chat as context and continuation, for `loglikelihoods`."""
+        first = replies[0].strip()
+        *context, (rendered, _) = self.dialogue(
+            [*messages, {"role": "assistant", "content": first}]
+        )
+        lead = rendered[: len(rendered) - len(first)]
+        text = "".join(piece for piece, _ in context)
+        return [(text, lead + reply.strip()) for reply in replies]
+
+    def score(
+        self, requests: Sequence[Pieces], progress: Progress = quiet
+    ) -> list[list[Loglikelihood]]:
+        """Return the log-likelihood of each scored piece, given all text before it.
+
+        Each piece is tokenised by itself, so a token never spans two of them. A request that
+        opens with a scored piece is given one token to stand on: the tokenizer's BOS, or EOS if
+        it has none. If its own first token already is that one, it serves, and is not scored
+        (the rule of lm-evaluation-harness).
+
+        Contexts that several requests share are read once. The first time, this is checked
+        against reading them apart; a model for which the two disagree is always read apart.
+
+        Raises:
+            EvaluationError: if a request is longer than the model's context window, or the model
+                gives no finite number.
+        """
+        asked = [[[text, scored] for text, scored in request] for request in requests]
+
+        def compute(missing: list[int]) -> _Found:
+            known: dict[str, list[int]] = {}
+            tokens = [self._encode(requests[i], known) for i in missing]
+            for found in self._scorer.score(tokens):
+                yield [
+                    (missing[i], [[finite(value), num] for value, num in scores])
+                    for i, scores in found
+                ]
+
+        values = _remember(self.cache, "score", asked, None, compute, progress)
+        return [[Loglikelihood(value, num) for value, num in scores] for scores in values]
+
+    def loglikelihoods(
+        self, pairs: Sequence[tuple[str, str]], progress: Progress = quiet
+    ) -> list[Loglikelihood]:
+        """Return the log-likelihood of each continuation after its context; see `score`."""
+        requests = [((context, False), (text, True)) for context, text in pairs]
+        return [scores[0] for scores in self.score(requests, progress)]
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        progress: Progress = quiet,
+        num_samples: int = 1,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[list[str]]:
+        """Return the model's replies to each prompt, without special tokens and outer spaces.
+
+        At temperature 0 the reply is greedy. Above it, ``num_samples`` are drawn from the whole
+        distribution, whatever the model's own defaults cut off, each from its own seed: what a
+        prompt gets depends on no other prompt, and torch's own generator is left as it was.
+
+        Raises:
+            EvaluationError: if a prompt and its reply would not fit the model's context window.
+        """
+        if num_samples < 1 or temperature < 0 or (num_samples > 1 and temperature == 0):
+            raise ValueError(f"cannot draw {num_samples} samples at temperature {temperature}")
+        parameters = [max_new_tokens, num_samples, temperature, seed if temperature else 0]
+        numbers = range(num_samples)
+
+        def compute(missing: list[int]) -> _Found:
+            tokens = [self._tokenize(prompts[i]) for i in missing]
+            lengths = [len(ids) + max_new_tokens for ids in tokens]
+            self._check_window(max(lengths, default=0))
+            for batch in batches(
+                lengths,
+                max_tokens=self._max_tokens // num_samples,
+                max_requests=max(1, _PROMPTS_AT_ONCE // num_samples),
+            ):
+                draw = None
+                if temperature:
+                    texts = [f"{seed}:{k}:{prompts[missing[i]]}" for i in batch for k in numbers]
+                    draw = _Draw(temperature, [*map(_seed_of, texts)])
+                rows = [tokens[i] for i in batch for _ in numbers]
+                replies = self._generate(rows, max_new_tokens, draw)
+                yield [
+                    (missing[i], replies[place * num_samples : (place + 1) * num_samples])
+                    for place, i in enumerate(batch)
+                ]
+
+        return _remember(self.cache, "generate", list(prompts), parameters, compute, progress)
+
+    def _render(self, messages: Sequence[Message], *, is_prompt: bool) -> str:
+        if self.tokenizer.chat_template is None:
+            raise EvaluationError(
+                "the tokenizer has no chat template, so a chat cannot be put to this model; save "
+                "one with the tokenizer"
+            )
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(
+                    [dict(message) for message in messages],
+                    tokenize=False,
+                    add_generation_prompt=is_prompt,
+                )
+            )
+        except jinja2.TemplateError as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise EvaluationError(
+                f"the chat template refuses a chat with the roles {roles}: {error}"
+            ) from error
+
+    def _tokenize(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def _encode(self, pieces: Pieces, known: dict[str, list[int]]) -> Tokens:
+        ids: list[int] = []
+        owners: list[int] = []
+        num_pieces = 0
+        for text, is_scored in pieces:
+            if text not in known:
+                known[text] = self._tokenize(text)
+            ids += known[text]
+            owners += [num_pieces if is_scored else -1] * len(known[text])
+            num_pieces += is_scored
+        if owners and owners[0] >= 0:
+            start = self._start_id()
+            if ids[0] == start:
+                owners[0] = -1
+            else:
+                ids, owners = [start, *ids], [-1, *owners]
+        while owners and owners[-1] < 0:  # nothing is predicted from here on
+            ids.pop()
+            owners.pop()
+        self._check_window(len(ids) - 1)
+        return Tokens(tuple(ids), tuple(owners), num_pieces)
+
+    def _start_id(self) -> int:
+        for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
+            if token is not None:
+                return int(token)
+        raise EvaluationError(
+            "a text without context cannot be scored: the tokenizer has neither BOS nor EOS"
+        )
+
+    def _check_window(self, num_tokens: int) -> None:
+        window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if window is not None and num_tokens > window:
+            raise EvaluationError(
+                f"an item needs {num_tokens} tokens, and the model's context window has {window}; "
+                "shorten or drop the longest items of the evaluation data"
+            )
+
+    @property
+    def _pad_id(self) -> int:
+        ids = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)
+        return int(next(token for token in ids if token is not None))
+
+    def _generate(
+        self, prompts: list[list[int]], max_new_tokens: int, draw: LogitsProcessor | None
+    ) -> list[str]:
+        ids_BT, mask_BT = pad(prompts, self._pad_id, self.model.device, on_the_left=True)
+        named = self.model.generation_config.eos_token_id
+        stops = {*([named] if isinstance(named, int) else named or [])}
+        stops |= {self.tokenizer.eos_token_id} - {None}
+        with inference(self.model):
+            replies_BT = self.model.generate(
+                input_ids=ids_BT,
+                attention_mask=mask_BT,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                repetition_penalty=1.0,
+                eos_token_id=sorted(stops) or None,
+                pad_token_id=self._pad_id,
+                use_cache=True,
+                logits_processor=LogitsProcessorList([draw] if draw is not None else []),
+            )
+        new_BT = replies_BT[:, ids_BT.shape[1] :].tolist()
+        texts = self.tokenizer.batch_decode(new_BT, skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+
+class _Draw(LogitsProcessor):  # type: ignore[misc] # transformers is not followed
+    """Turns "take the largest" into drawing from the softmax, with a generator for each row.
+
+    Adding Gumbel noise and taking the largest is an exact draw (Gumbel 1954; Maddison, Tarlow
+    and Minka 2014, arXiv:1411.0030). Unlike transformers' sampling, it makes a row's draws
+    independent of the other rows, and leaves torch's own generator alone.
+    """
+
+    def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
+        self._temperature = temperature
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        del input_ids
+        noise_BV = torch.empty(scores.shape, dtype=torch.float32)
+        for row, generator in zip(noise_BV, self._generators, strict=True):
+            row.exponential_(generator=generator)
+        return scores.float() / self._temperature - noise_BV.log().to(scores.device)
+
+
+class Classifier:
+    """A model with a classification head."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        labels: tuple[str, ...],
+        *,
+        is_multi_label: bool = False,
+        max_length: int | None = None,
+        max_tokens_per_batch: int = 8192,
+        cache: Cache | None = None,
+    ) -> None:
+        """Wrap a model.
+
+        Args:
+            model: for sequence classification, with or without an adapter.
+            tokenizer: its own.
+            labels: names of the classes, in the order of the model's outputs.
+            is_multi_label: whether several classes may hold at once.
+            max_length: longer texts are cut there, as they were in training; without it, at the
+                model's context window.
+            max_tokens_per_batch: padded tokens in one forward pass; only memory and speed.
+            cache: where answers outlive the process; none keeps them in memory.
+
+        Raises:
+            EvaluationError: if the model has another number of classes.
+        """
+        if model.config.num_labels != len(labels):
+            raise EvaluationError(
+                f"the model tells {model.config.num_labels} classes apart, and the data has "
+                f"{len(labels)} labels; evaluate with the labels it was trained on"
+            )
+        self.model = model
+        self.tokenizer = tokenizer
+        self.labels = labels
+        self.is_multi_label = is_multi_label
+        self.cache = cache if cache is not None else Cache(None, "")
+        text_config = model.config.get_text_config()
+        self._max_length = max_length or getattr(text_config, "max_position_embeddings", None)
+        self._max_tokens = max_tokens_per_batch
+
+    def probabilities(
+        self, texts: Sequence[str], progress: Progress = quiet
+    ) -> NDArray[np.float64]:
+        """Return P(label | text), shape (texts, labels); rows sum to 1 unless multi-label.
+
+        Raises:
+            EvaluationError: if the model gives no finite number.
+        """
+
+        def compute(missing: list[int]) -> _Found:
+            tokens = [self._encode(texts[i]) for i in missing]
+            # without a padding token the model cannot tell where a text ends
+            at_once = 1 if self.model.config.get_text_config().pad_token_id is None else None
+            for batch in batches(
+                [len(ids) for ids in tokens], max_tokens=self._max_tokens, max_requests=at_once
+            ):
+                rows = self._read([tokens[i] for i in batch])
+                yield [(missing[i], row) for i, row in zip(batch, rows, strict=True)]
+
+        parameters = [list(self.labels), self.is_multi_label, self._max_length]
+        found = _remember(self.cache, "classify", list(texts), parameters, compute, progress)
+        return np.array(found, dtype=np.float64).reshape(len(texts), len(self.labels))
+
+    def _encode(self, text: str) -> list[int]:
+        ids = self.tokenizer(text, verbose=False)["input_ids"][: self._max_length]
+        return list(ids) or [self.tokenizer.eos_token_id]
+
+    def _read(self, tokens: list[list[int]]) -> list[list[float]]:
+        pad_id = self.model.config.get_text_config().pad_token_id
+        ids_BT, mask_BT = pad(tokens, pad_id or 0, self.model.device)
+        with inference(self.model):
+            logits_BC = self.model(input_ids=ids_BT, attention_mask=mask_BT).logits.double()
+        p_BC = logits_BC.sigmoid() if self.is_multi_label else logits_BC.softmax(1)
+        return [[finite(p) for p in row] for row in p_BC.tolist()]
+
+
+class ZeroShotClassifier:
+    """A language model that was not trained on the labels, asked for the likeliest name of one."""
+
+    is_multi_label = False
+
+    def __init__(
+        self, language_model: LanguageModel, labels: tuple[str, ...], instruction: str
+    ) -> None:
+        """Take a language model as a classifier.
+
+        Args:
+            language_model: the model that is asked.
+            labels: names of the classes; an underscore in a name is read as a space.
+            instruction: what to do, put before each text.
+        """
+        self.labels = labels
+        self.cache = language_model.cache
+        self._language_model = language_model
+        self._names = [" ".join(label.replace("_", " ").split()) for label in labels]
+        self._instruction = instruction
+
+    def probabilities(
+        self, texts: Sequence[str], progress: Progress = quiet
+    ) -> NDArray[np.float64]:
+        """Return P(label | text), shape (texts, labels); rows sum to 1.
+
+        It is the softmax over labels of the mean log-likelihood per token of the label's name, as
+        the reply to instruction and text. These are no calibrated probabilities.
+        """
+        pairs = [
+            pair
+            for text in texts
+            for pair in self._language_model.pairs(
+                [{"role": "user", "content": f"{self._instruction}\n\nText: {text}\nLabel:"}],
+                self._names,
+            )
+        ]
+        steps = Steps(progress, num_requests=len(pairs), num_items=len(texts))
+        found = self._language_model.loglikelihoods(pairs, steps)
+        scores = np.array([ll.per_token for ll in found]).reshape(len(texts), len(self.labels))
+        p = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return np.asarray(p / p.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def _remember(
+    cache: Cache,
+    kind: str,
+    requests: Sequence[object],
+    parameters: object,
+    compute: Callable[[list[int]], _Found],
+    progress: Progress,
+) -> list[Any]:
+    """Return the answers to all requests; compute those that are new, each once."""
+    keys = [cache.key(kind, request, parameters) for request in requests]
+    copies = Counter(keys)
+    first = {key: i for i, key in reversed(list(enumerate(keys)))}
+    missing = [i for i, key in enumerate(keys) if key not in cache and first[key] == i]
+    progress(len(keys) - sum(copies[keys[i]] for i in missing))
+    for batch in compute(missing):
+        for i, value in batch:
+            cache.put(keys[i], value)
+        cache.flush()
+        progress(sum(copies[keys[i]] for i, _ in batch))
+    return [cache.get(key) for key in keys]
+
+
+def _seed_of(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
