@@ -1,0 +1,1 @@
+"""The stories: what a chat, a classification and a question-answering run is made of."""

@@ -1,0 +1,115 @@
+"""Audit the privacy of a recipe before it runs, or of a run that ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from privacy.audit import Finding, audit_ledger, audit_settings
+from privacy.errors import LedgerError
+from privacy.ledger import verify
+from privacy.statement import PrivacyStatement, statement
+from recipes import config, domains
+from recipes.config import Recipe
+from recipes.run import open_run
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found, and what may be said."""
+
+    is_private: bool
+    findings: Sequence[Finding]
+    statement: PrivacyStatement | None
+    """Of a run: from its ledger."""
+
+    is_damaged: bool
+    """Whether the ledger is not to be believed."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the audit as JSON values."""
+        return {
+            "is_private": self.is_private,
+            "findings": [asdict(finding) for finding in self.findings],
+            "statement": asdict(self.statement) if self.statement else None,
+        }
+
+
+def audit(target: Path) -> Audit:
+    """Audit a recipe file or a run folder.
+
+    Raises:
+        recipes.errors.InputError: if the target is neither.
+    """
+    if target.is_dir():
+        run = open_run(target)
+        is_trained = (run.folder / "adapter").is_dir()  # and then has a ledger, or lost it
+        has_ledger = is_trained or run.ledger.is_file()
+        return _audit(run.recipe, run.source, run.ledger if has_ledger else None)
+    return _audit(config.load(target), target.resolve().parent, None)
+
+
+def _audit(recipe: Recipe, folder: Path, ledger: Path | None) -> Audit:
+    if recipe.privacy is None:
+        return Audit(is_private=False, findings=(), statement=None, is_damaged=False)
+    domain = domains.read(recipe, folder)
+    settings = json.loads(recipe.model_dump_json())
+    found = audit_settings(
+        recipe.privacy,
+        num_examples=len(domain.parts.train),
+        batch_size=recipe.train.batch_size,
+        epochs=recipe.train.epochs,
+        train_settings=settings["train"] | settings["adapter"] | {"validation_fraction": 0.0},
+    )
+    if ledger is None:
+        return Audit(True, found, None, is_damaged=False)
+    found = [*found, *audit_ledger(ledger)]
+    try:
+        summary = verify(ledger)
+    except (LedgerError, FileNotFoundError):
+        return Audit(True, found, None, is_damaged=True)
+    said = statement(summary.plan, steps_charged=summary.steps_charged)
+    return Audit(True, found, said, is_damaged=False)
+
+
+def show(result: Audit) -> None:
+    """Print an audit for a person."""
+    console = Console(highlight=False)
+    if not result.is_private:
+        console.print("trained without differential privacy: no epsilon protects anyone")
+        return
+    table = Table("status", "severity", "check", "evidence")
+    for finding in sorted(result.findings, key=lambda f: f.status != "fail"):
+        style = {"fail": "bold red", "warn": "yellow"}.get(finding.status, "")
+        table.add_row(
+            Text(finding.status, style),
+            finding.severity,
+            Text(finding.what),
+            Text(finding.evidence),
+        )
+    console.print(table)
+    said = result.statement
+    if said is None:
+        return
+    console.print(Text(said.in_words))
+    figures = Table("epsilon", "value", box=None)
+    figures.add_row("PLD (the figure that counts)", f"{said.epsilon:.4f}")
+    figures.add_row("PRV, opacus", f"{said.epsilon_prv:.4f}")
+    figures.add_row("RDP, opacus", f"{said.epsilon_rdp:.4f}")
+    figures.add_row(
+        "without amplification by sampling", f"{said.epsilon_without_amplification:.4f}"
+    )
+    figures.add_row("replace-one neighbours", f"{said.epsilon_replace_one:.4f}")
+    figures.add_row("delta", f"{said.delta:g}")
+    figures.add_row("steps charged", f"{said.steps_charged} of {said.steps_planned}")
+    console.print(figures)
+    console.print("not protected:")
+    for line in said.not_protected:
+        console.print(Text(f"  - {line}"))

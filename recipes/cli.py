@@ -1,0 +1,330 @@
+"""The command line: one short function a verb. Each parses, calls one function, prints.
+
+Nothing heavy is imported before a verb needs it, so that `assay --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+app = typer.Typer(
+    name="assay",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Fine-tune a language model on company data, prove what it is worth, ship what passed.\n\n"
+    "Begin with: assay init qa -o qa.yaml && assay run qa.yaml\n\n"
+    "Exit codes: 0 done, 1 our bug, 2 input or config, 3 gate refused, 4 privacy budget spent, "
+    "5 integrity (hash, signature, wrong base).",
+)
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A recipe file.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as runs/NAME.")]
+Targets = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
+Set = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a value, as train.epochs=1."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON; logs on stderr.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Where run folders are.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Delete a run of the same name first.")]
+
+
+@app.command()
+def init(
+    recipe: Annotated[str, typer.Argument(help="chat, classification or qa.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a commented recipe file that runs as it is.
+
+    Example: assay init qa -o qa.yaml
+    """
+    from recipes import starter
+
+    file = out or Path(f"{recipe}.yaml")
+    message = starter.write(recipe, file)
+    _print({"file": str(file)}, as_json, lambda: print(message))
+
+
+@app.command()
+def check(
+    file: File,
+    set_: Set = [],  # noqa: B006 (typer copies it)
+    show: Annotated[int, typer.Option(help="Print so many examples, learned text marked.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Check recipe and data: bad rows, leakage, labels, lengths, the loss mask.
+
+    Example: assay check qa.yaml --show 3
+    """
+    from recipes import checking, config
+
+    recipe = config.load(file, set_)
+    result = checking.check(recipe, file.resolve().parent, num_shown=show)
+    _print(result.to_json(), as_json, lambda: checking.show(result))
+
+
+@app.command()
+def plan(file: File, set_: Set = [], as_json: Json = False) -> None:  # noqa: B006
+    """Say what a run would do: steps, noise, memory, disk. Loads no weights.
+
+    Example: assay plan qa.yaml --set train.epochs=1
+    """
+    from recipes import checking, config
+
+    recipe = config.load(file, set_)
+    result = checking.plan(recipe, file.resolve().parent)
+    _print(result, as_json, lambda: checking.show_plan(result))
+
+
+@app.command()
+def run(
+    file: File,
+    set_: Set = [],  # noqa: B006
+    runs: Runs = Path("runs"),
+    fresh: Fresh = False,
+    as_json: Json = False,
+) -> None:
+    """Do it all: train, evaluate, gate, merge, report. Resumes an interrupted run.
+
+    Example: assay run qa.yaml --set privacy.epsilon=8
+    """
+    from recipes import pipeline
+    from recipes.run import start
+
+    outcome = pipeline.run_all(start(file, set_, runs, is_fresh=fresh), _narrator())
+    _print(vars(outcome), as_json, lambda: _show_outcome(outcome))
+    pipeline.refuse_unless_passed(outcome)
+
+
+@app.command()
+def train(
+    file: File,
+    set_: Set = [],  # noqa: B006
+    runs: Runs = Path("runs"),
+    fresh: Fresh = False,
+    as_json: Json = False,
+) -> None:
+    """Train the adapter only. Resumes an interrupted run.
+
+    Example: assay train qa.yaml
+    """
+    from recipes import domains
+    from recipes.files import locked
+    from recipes.run import start
+    from recipes.training import train_adapter
+
+    run = start(file, set_, runs, is_fresh=fresh)
+    domain = domains.read(run.recipe, run.source)
+    with locked(run.folder):
+        train_adapter(run, domain, _narrator())
+    result = {"run": str(run.folder), "adapter": str(run.folder / "adapter")}
+    _print(result, as_json, lambda: print(result["adapter"]))
+
+
+@app.command(name="eval")
+def evaluate(
+    targets: Annotated[list[Path], typer.Argument(metavar="RUN...")], as_json: Json = False
+) -> None:
+    """Evaluate the base and the adapter (and the merged model) of runs.
+
+    Example: assay eval runs/handbook-qa
+    """
+    from recipes import comparing
+
+    result = comparing.evaluate(targets, _narrator())
+    _print(result, as_json, lambda: comparing.show(result))
+
+
+@app.command()
+def compare(
+    targets: Targets,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Page to write.")] = Path("compare.html"),
+    as_json: Json = False,
+) -> None:
+    """Put runs of one recipe and their base side by side on one page.
+
+    Example: assay compare runs/handbook-qa runs/handbook-qa-private -o compare.html
+    """
+    from recipes import comparing
+
+    result = comparing.compare(targets, out, _narrator())
+    _print(result, as_json, lambda: comparing.show(result))
+
+
+@app.command()
+def gate(folder: RunFolder, as_json: Json = False) -> None:
+    """Decide again on a run that was evaluated; exit code 3 when refused.
+
+    Example: assay gate runs/handbook-qa
+    """
+    from recipes import pipeline
+    from recipes.run import open_run
+
+    outcome = pipeline.gate_again(open_run(folder))
+    _print(vars(outcome), as_json, lambda: _show_outcome(outcome))
+    pipeline.refuse_unless_passed(outcome)
+
+
+@app.command()
+def merge(folder: RunFolder, as_json: Json = False) -> None:
+    """Merge what passed, prove the merge, gate the merged model.
+
+    Example: assay merge runs/handbook-qa
+    """
+    from recipes import pipeline
+    from recipes.run import open_run
+
+    outcome = pipeline.merge_again(open_run(folder), _narrator())
+    _print(vars(outcome), as_json, lambda: _show_outcome(outcome))
+    pipeline.refuse_unless_passed(outcome)
+
+
+@app.command()
+def ship(
+    folder: RunFolder,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
+    as_json: Json = False,
+) -> None:
+    """Write a release folder: merged weights, card, evidence, hashes.
+
+    Example: assay ship runs/handbook-qa -o release
+    """
+    from recipes import ship as shipping
+
+    result = {"release": str(shipping.ship(folder, out))}
+    _print(result, as_json, lambda: print(result["release"]))
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A release folder.")],
+    as_json: Json = False,
+) -> None:
+    """Check a release folder offline; exit code 5 with what differs.
+
+    Example: assay verify release
+    """
+    from recipes import ship as shipping
+
+    result = shipping.verify(folder)
+    _print(
+        result, as_json, lambda: print(f"{folder}: {result['num_files']} files agree; not signed")
+    )
+
+
+@app.command()
+def audit(
+    target: Annotated[Path, typer.Argument(metavar="FILE|RUN", help="A recipe file or a run.")],
+    as_json: Json = False,
+) -> None:
+    """Audit the privacy settings of a recipe, or a run that ended.
+
+    Example: assay audit runs/handbook-qa-private
+    """
+    from recipes import auditing
+
+    result = auditing.audit(target)
+    _print(result.to_json(), as_json, lambda: auditing.show(result))
+    if result.is_damaged:
+        raise typer.Exit(5)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a recipe file.
+
+    Example: assay schema > recipe.schema.json
+    """
+    from recipes import config
+
+    print(json.dumps(config.schema(), indent=1))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine has, and what is wrong with the installation."""
+    from recipes import checking
+
+    result = checking.doctor()
+    _print(result, as_json, lambda: checking.show_doctor(result))
+
+
+def _narrator() -> Any:
+    from recipes.console import Narrator
+
+    return Narrator()
+
+
+def _print(values: Any, as_json: bool, show: Callable[[], None]) -> None:
+    from recipes.files import finite
+
+    if as_json:
+        print(json.dumps(finite(values), indent=1, default=str, allow_nan=False))
+    else:
+        show()
+
+
+def _show_outcome(outcome: Any) -> None:
+    word = "PASSED" if outcome.passed else "REFUSED"
+    for one in outcome.decision["checks"]:
+        verdict = "pass" if one["passed"] else "FAIL"
+        print(f"  {verdict}  {one['family']}, {one['rule']}: {one['reason']}")
+    if outcome.epsilon is not None:
+        print(f"  epsilon spent: {outcome.epsilon:.3f}")
+    if outcome.merged:
+        print(f"  merged model: {outcome.merged}")
+    print(f"{word}  report: {outcome.report}")
+
+
+def main() -> NoReturn:
+    """Run the command line and turn expected errors into one paragraph and an exit code."""
+    _be_quiet()
+    try:
+        app(standalone_mode=True)
+    except SystemExit as done:
+        if done.code == 130:  # what typer makes of Ctrl-C
+            _fail("interrupted; the same command goes on from the last checkpoint", 130)
+        raise SystemExit(done.code) from None
+    except Exception as error:
+        from recipes import exits
+
+        code = exits.code_of(error)
+        if code is None:
+            raise
+        _fail(str(error), code)
+    raise SystemExit(0)
+
+
+def _be_quiet() -> None:
+    """Keep libraries from writing over the progress lines, and from asking anything of anyone."""
+    import logging
+    import os
+    import warnings
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    warnings.filterwarnings("ignore")
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"assay: {message}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+"""The recipe file: the pillars' own settings composed, read from YAML 1.2, all errors at once."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scalarbool import ScalarBoolean
+
+from eval.gate import GatePolicy
+from finetune.config import AdapterConfig, CheckpointConfig, Names, Settings, TrainConfig
+from privacy.plan import PrivacyConfig
+from recipes.errors import InputError, Problem, Problems
+
+
+def _one_is_many(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Paths = Annotated[Names, BeforeValidator(_one_is_many)]
+
+
+class DataConfig(Settings):
+    """Where the rows are, what their columns mean, and how they are split."""
+
+    train: Paths
+    """Files (globs too): jsonl, json, csv, tsv, parquet, SQuAD json; `.gz` as well. Relative to
+    the recipe file. `sample:PATH` names a file of the embedded samples."""
+
+    test: Paths | None = None
+    """Files of the test rows; without them `test_fraction` of the rows is split off."""
+
+    test_fraction: float = Field(0.2, gt=0, lt=1)
+    """Share of the rows that is held out for the evaluation when there is no `test`."""
+
+    max_train_rows: int | None = Field(None, ge=2)
+    """Train on at most so many rows, chosen by the seed; null takes all."""
+
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Our name of a column: theirs."""
+
+    group: str | None = None
+    """Column (theirs) whose values must not straddle a split: customer, document, dialogue."""
+
+    drop_bad_rows: bool = False
+    """Leave out rows that cannot be used, counted and listed in data.json; else they are errors."""
+
+    allow_duplicates_across_split: bool = False
+    """Whether a row of `test` may stand in `train` word for word; else that is an error."""
+
+
+class EvalConfig(Settings):
+    """What is asked of the base and of the candidates."""
+
+    tasks: Literal["default"] | Names = "default"
+    """`default`, or the names of some of the recipe's tasks."""
+
+    max_items: int | None = Field(None, ge=1)
+    """At most so many test rows, chosen by the seed; null takes all."""
+
+    max_base_items: int = Field(200, ge=1)
+    """Classification: the base answers so many rows zero-shot, label by label, which is slow;
+    the bias and hallucination tasks use these rows for all models."""
+
+    max_new_tokens: int = Field(64, ge=1)
+    """Longest generated answer."""
+
+
+class Recipe(Settings):
+    """One run: everything that decides its result."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
+    """Name of the run and of its folder."""
+
+    recipe: Literal["chat", "classification", "qa"]
+    """Which domain: what a row is, how it is put to the model, what is measured."""
+
+    base: CheckpointConfig
+    """The pretrained model."""
+
+    data: DataConfig
+    """The company's rows."""
+
+    adapter: AdapterConfig = AdapterConfig()
+    """The LoRA adapter."""
+
+    train: TrainConfig = TrainConfig()
+    """Training."""
+
+    privacy: PrivacyConfig | None = None
+    """Differential privacy; null trains without it."""
+
+    eval: EvalConfig = EvalConfig()
+    """Evaluation."""
+
+    gate: GatePolicy
+    """What a release must satisfy, at the pessimistic end of each interval."""
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file and apply dotted overrides; the last one wins.
+
+    Raises:
+        Problems: with every error at once, each with its line and, for an unknown key, the nearest
+            valid one.
+        InputError: if the file cannot be read, or is no YAML mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(
+            f"there is no recipe file {path}; write one with: assay init qa -o {path}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the recipe file {path} cannot be read: {error}") from None
+    try:
+        document = YAML(typ="rt").load(text)
+    except DuplicateKeyError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise InputError(f"{path}:{line}: a key stands twice; keep one") from None
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise InputError(f"{path}:{line}: not valid YAML 1.2: {error.problem}") from None
+    except YAMLError as error:  # such as a character that YAML does not allow
+        raise InputError(f"{path}: not valid YAML 1.2: {error}") from None
+    if not isinstance(document, CommentedMap):
+        raise InputError(f"{path}:1: wanted a mapping of keys to values, found something else")
+    values = _plain(document)
+    overridden = [_set(values, override) for override in overrides]
+    return validate(values, document=document, path=path, overridden=overridden)
+
+
+Location = tuple[int | str, ...]
+
+
+def validate(
+    values: dict[str, Any],
+    *,
+    document: CommentedMap,
+    path: Path,
+    overridden: Sequence[Location] = (),
+) -> Recipe:
+    """Turn values into a `Recipe`; errors point into ``document``, or to the override at fault."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        found: dict[Location, list[Any]] = {}
+        for one in error.errors():
+            found.setdefault(_known_part(values, one), []).append(one)
+        problems: list[tuple[int, Problem]] = []
+        for location, ones in found.items():
+            line = _line(document, location)
+            is_override = _is_overridden(location, document, overridden)
+            where = "--set" if is_override else f"{path}:{line}"
+            key = ".".join(str(part) for part in location)
+            what = _explain(ones, location)
+            problems.append((line, Problem(where, f"{key}: {what}" if key else what)))
+        count = len(problems)
+        raise Problems(
+            f"the recipe has {count} error{'s' if count > 1 else ''}:",
+            [problem for _, problem in sorted(problems, key=lambda p: p[0])],
+        ) from None
+
+
+def _plain(node: Any) -> Any:
+    """Turn ruamel's annotated values into plain ones, which pydantic's strict mode accepts."""
+    if isinstance(node, CommentedMap):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, CommentedSeq):
+        return [_plain(value) for value in node]
+    if isinstance(node, ScalarBoolean):  # one with an anchor, which is an int to Python
+        return bool(node)
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def _set(values: dict[str, Any], override: str) -> Location:
+    """Set one dotted key and return it as a path."""
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise InputError(
+            f"--set {override}: wanted KEY=VALUE, as in --set train.learning_rate=1e-4"
+        )
+    *parents, last = key.split(".")
+    at = values
+    for parent in parents:
+        if not isinstance(at.get(parent), dict):
+            at[parent] = {}
+        at = at[parent]
+    try:
+        at[last] = _plain(YAML(typ="rt").load(text)) if text else None
+    except YAMLError:
+        raise InputError(f"--set {override}: {text!r} is not valid YAML 1.2") from None
+    return tuple(key.split("."))
+
+
+def _known_part(values: Any, found: Any) -> Location:
+    """Return the part of an error's location that is a path in the file.
+
+    Pydantic puts the names of a union's members into the path; the errors of all members are one.
+    """
+    location: Location = found["loc"]
+    known: list[int | str] = []
+    for part in location:
+        is_in_list = isinstance(values, list) and isinstance(part, int) and part < len(values)
+        is_in_mapping = isinstance(values, dict) and part in values
+        if is_in_list or is_in_mapping:
+            values = values[part]
+        elif found["type"] != "missing":
+            break  # the name of a union's member
+        known.append(part)
+    return tuple(known)
+
+
+def _is_overridden(location: Location, document: Any, overridden: Sequence[Location]) -> bool:
+    """Return whether an error is in what an override set, or made where the file has nothing."""
+    is_in_file = True
+    for part in location:
+        is_in_file = is_in_file and isinstance(document, CommentedMap) and part in document
+        document = document[part] if is_in_file else None
+    return any(
+        location[: len(key)] == key or (not is_in_file and key[: len(location)] == location)
+        for key in overridden
+    )
+
+
+def _line(document: Any, location: Sequence[int | str]) -> int:
+    """Return the line on which a key stands, or its nearest parent that is in the file."""
+    line = 1
+    for part in location:
+        if isinstance(document, CommentedMap) and part in document:
+            if part not in (document.lc.data or ()):
+                break  # merged in from an anchor
+            line = document.lc.key(part)[0] + 1
+            document = document[part]
+        elif isinstance(document, CommentedSeq) and isinstance(part, int) and part < len(document):
+            line = document.lc.item(part)[0] + 1
+            document = document[part]
+        else:
+            break
+    return line
+
+
+def _explain(ones: Sequence[Any], location: Sequence[int | str]) -> str:
+    """Say what is wrong at a place; of a union, what each of its members wanted."""
+    found = ones[0]
+    if found["type"] == "extra_forbidden":
+        keys = _keys_at(Recipe, location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), keys, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"valid keys are {', '.join(sorted(keys))}"
+        return f"unknown key; {hint}"
+    if found["type"] == "missing":
+        return "missing; it has no default"
+    messages = dict.fromkeys(str(one["msg"]).removeprefix("Value error, ") for one in ones)
+    wanted = [m if i == 0 else m.removeprefix("Input should be ") for i, m in enumerate(messages)]
+    message = " or ".join(wanted).replace("a valid tuple", "a list")
+    value = found.get("input")
+    shown = f", found {value!r}" if isinstance(value, str | int | float | bool | None) else ""
+    return f"{message[:1].lower()}{message[1:]}{shown}"
+
+
+def _keys_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """Return the valid keys of the settings class at a path."""
+    for part in location:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            return []
+        kinds = [field.annotation, *get_args(field.annotation)]
+        inner = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        if not inner:
+            return []
+        model = inner[0]
+    return list(model.model_fields)
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of a recipe file."""
+    return Recipe.model_json_schema()
+
+
+def dump(recipe: Recipe) -> str:
+    """Return the recipe as YAML with every default filled in."""
+    from io import StringIO
+
+    stream = StringIO()
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.dump(json.loads(recipe.model_dump_json()), stream)
+    return stream.getvalue()

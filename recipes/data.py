@@ -1,0 +1,512 @@
+"""Company files in, rows out: read, checked, split without leakage, and written down.
+
+A row that cannot be used is named by file and line. What a usable row is, is the domain's business
+(`recipes.chat`, `recipes.classification`, `recipes.qa`); this module knows files and splits.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import gzip
+import hashlib
+import json
+import random
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import IO, Any, Generic, Literal, TypeVar
+
+from recipes.config import DataConfig
+from recipes.errors import InputError, Problem, Problems
+from recipes.files import sha256_file
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a file, with its place in it."""
+
+    place: str
+    """``file:line`` (or ``file[index]`` where lines mean nothing)."""
+
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Checked(Generic[Item]):
+    """A usable row: the domain's item, and what the split must know of it."""
+
+    id: str
+    place: str
+    item: Item
+    key: str
+    """Hash of its content; rows of one key are duplicates."""
+
+    loose_key: str
+    """The same but for case and white space; rows of one loose key are alike."""
+
+    label: str
+    """What the split is stratified by; empty where nothing."""
+
+    group: str | None
+
+    digest: str
+    """Hash of the whole row, its label or answer included."""
+
+
+@dataclass(frozen=True)
+class Parts(Generic[Item]):
+    """The rows of a run in their three parts."""
+
+    train: tuple[Checked[Item], ...]
+    validation: tuple[Checked[Item], ...]
+    """Held back from the training rows to choose the checkpoint."""
+
+    test: tuple[Checked[Item], ...]
+    dropped: tuple[Problem, ...]
+    files: Mapping[str, str]
+    """Path: ``sha256:...``."""
+
+    num_duplicates: int
+    """Rows whose content another row of the same part has too; they are kept."""
+
+    num_alike_across: int
+    """Test rows that differ from a training row only in case or white space."""
+
+    def manifest(self) -> dict[str, Any]:
+        """Return what data.json holds: hashes, counts, row ids; no text."""
+        return {
+            "schema": 1,
+            "files": dict(self.files),
+            "rows": {
+                "train": len(self.train),
+                "validation": len(self.validation),
+                "test": len(self.test),
+                "dropped": len(self.dropped),
+                "duplicates_within_a_part": self.num_duplicates,
+                "test_rows_alike_a_training_row": self.num_alike_across,
+            },
+            "fingerprint": fingerprint(self.train),
+            "train": [row.id for row in self.train],
+            "validation": [row.id for row in self.validation],
+            "test": [row.id for row in self.test],
+            "dropped": [{"where": p.where, "why": p.what} for p in self.dropped],
+        }
+
+
+def fingerprint(rows: Sequence[Checked[Any]]) -> str:
+    """Return ``sha256:...`` over whole rows, labels included, in whatever order they stand."""
+    digest = hashlib.sha256("\n".join(sorted(row.digest for row in rows)).encode())
+    return "sha256:" + digest.hexdigest()
+
+
+def files_of(patterns: Sequence[str], folder: Path) -> list[Path]:
+    """Expand paths, globs and ``sample:`` names; relative ones start at the recipe's folder.
+
+    Raises:
+        InputError: if a pattern names no file, or a file is empty.
+    """
+    found: list[Path] = []
+    for pattern in patterns:
+        if pattern.startswith("sample:"):
+            root = resources.files("recipes") / "samples"
+            matches = [str(root / pattern.removeprefix("sample:"))]
+        else:
+            path = Path(glob.escape(str(folder))) / Path(pattern).expanduser()
+            matches = sorted(glob.glob(str(path)))  # noqa: PTH207
+        files = [Path(match) for match in matches if Path(match).is_file()]
+        if not files:
+            raise InputError(f"data: there is no file {pattern} (looked in {folder})")
+        for file in files:
+            if file.stat().st_size == 0:
+                raise InputError(f"data: the file {file} is empty; give it rows, or leave it out")
+        found += files
+    return list(dict.fromkeys(found))  # two patterns may name one file
+
+
+def read_rows(path: Path, bad: list[Problem]) -> Iterator[Row]:
+    """Yield the rows of one file; a row that cannot be read is added to ``bad``.
+
+    Raises:
+        InputError: if the file as a whole cannot be read, or its kind is not known.
+    """
+    kind = _kind(path)
+    try:
+        if kind == "parquet":
+            yield from _parquet_rows(path)
+            return
+        with _open(path) as stream:
+            if kind == "jsonl":
+                yield from _jsonl_rows(path, stream, bad)
+            elif kind == "json":
+                yield from _json_rows(path, stream, bad)
+            else:
+                yield from _table_rows(path, stream, bad, "\t" if kind == "tsv" else ",")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8"
+        ) from None
+    except (OSError, EOFError, zlib.error) as error:  # the last two: a cut or damaged .gz
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read ({why})") from None
+
+
+KINDS = ("jsonl", "json", "csv", "tsv", "parquet")
+
+
+def _kind(path: Path) -> str:
+    suffixes = [s.lstrip(".").lower() for s in path.suffixes]
+    plain = [s for s in suffixes if s != "gz"]
+    if not plain or plain[-1] not in KINDS:
+        raise InputError(
+            f"data: {path.name} is of no known kind; wanted one of "
+            f"{', '.join('.' + k for k in KINDS)} (and .gz of the text kinds)"
+        )
+    return plain[-1]
+
+
+def _open(path: Path) -> IO[str]:
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _jsonl_rows(path: Path, stream: IO[str], bad: list[Problem]) -> Iterator[Row]:
+    for number, line in enumerate(stream, 1):
+        if not line.strip():
+            continue
+        place = f"{path}:{number}"
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError as error:
+            bad.append(Problem(place, f"not valid JSON at column {error.colno}: {error.msg}"))
+            continue
+        if not isinstance(values, dict):
+            bad.append(Problem(place, f"wanted a JSON object, found a {type(values).__name__}"))
+        elif not _is_text(values):
+            bad.append(Problem(place, NO_TEXT))
+        else:
+            yield Row(place, values)
+
+
+def _json_rows(path: Path, stream: IO[str], bad: list[Problem]) -> Iterator[Row]:
+    try:
+        document = json.load(stream)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}:{error.lineno}: not valid JSON at column {error.colno}: {error.msg}"
+        ) from None
+    if isinstance(document, dict) and isinstance(document.get("data"), list):
+        yield from _squad_rows(path, document["data"], bad)
+        return
+    if not isinstance(document, list):
+        raise InputError(f"{path}: wanted a JSON array of objects, or the SQuAD format")
+    for index, values in enumerate(document):
+        if not isinstance(values, dict):
+            bad.append(Problem(f"{path}[{index}]", "wanted a JSON object"))
+        elif not _is_text(values):
+            bad.append(Problem(f"{path}[{index}]", NO_TEXT))
+        else:
+            yield Row(f"{path}[{index}]", values)
+
+
+NO_TEXT = "a text holds half of a character (a lone surrogate, as of a cut emoji)"
+
+
+def _is_text(values: Any) -> bool:
+    """Return whether all texts of a JSON value are text; its escapes can write what is none."""
+    try:
+        json.dumps(values, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _squad_rows(path: Path, articles: list[Any], bad: list[Problem]) -> Iterator[Row]:
+    """Yield one row a question of SQuAD 1.1 or 2.0 (Rajpurkar et al. 2016, 2018)."""
+    for a, article in enumerate(articles):
+        try:
+            for p, paragraph in enumerate(article["paragraphs"]):
+                for q, question in enumerate(paragraph["qas"]):
+                    answers = [] if question.get("is_impossible") else question["answers"]
+                    yield Row(
+                        f"{path}[{a}].paragraphs[{p}].qas[{q}]",
+                        {
+                            "id": question["id"],
+                            "document": article.get("title", f"article {a}"),
+                            "context": paragraph["context"],
+                            "question": question["question"],
+                            "answers": list(dict.fromkeys(x["text"] for x in answers)),
+                        },
+                    )
+        except KeyError as error:
+            bad.append(Problem(f"{path}[{a}]", f"not in the SQuAD format: {error} is missing"))
+        except (TypeError, AttributeError):
+            bad.append(Problem(f"{path}[{a}]", "not in the SQuAD format: wanted other types"))
+
+
+def _table_rows(path: Path, stream: IO[str], bad: list[Problem], separator: str) -> Iterator[Row]:
+    is_tsv = separator == "\t"  # whose quotes are plain characters, often unbalanced
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if is_tsv else csv.QUOTE_MINIMAL
+    csv.field_size_limit(2**30)  # the default, 128 KB, is less than a long document
+    reader = csv.reader(stream, delimiter=separator, quoting=quoting, strict=True)
+    header: list[str] = []
+    while True:
+        place = f"{path}:{reader.line_num + 1}"  # a row begins where the one before it ended
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if "end of data" in str(error):
+                raise InputError(
+                    f"{place}: a quote is opened here or in this row and never closed, so what "
+                    "follows cannot be told apart; close it"
+                ) from None
+            bad.append(Problem(place, f"not valid CSV: {error}"))
+            continue
+        if not fields:
+            continue
+        if not header:
+            header = fields
+            if twice := [name for name, count in Counter(header).items() if name and count > 1]:
+                raise InputError(f"{place}: the header names {twice} more than once")
+        elif len(fields) > len(header):
+            bad.append(Problem(place, f"more fields than the header's {len(header)}"))
+        elif len(fields) < len(header):
+            bad.append(Problem(place, f"fewer fields than the header's {len(header)}"))
+        else:
+            yield Row(place, dict(zip(header, fields, strict=True)))
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        table = parquet.read_table(path)
+    except pyarrow.ArrowException as error:
+        raise InputError(f"{path}: not a readable Parquet file: {error}") from None
+    for index, values in enumerate(table.to_pylist()):
+        yield Row(f"{path}[{index}]", values)
+
+
+class RowError(ValueError):
+    """A row is not what the domain wants; the message says why, without the row's text."""
+
+
+def take(
+    row: Row, name: str, columns: Mapping[str, str], *, kind: type = str, required: bool = True
+) -> Any:
+    """Return our column ``name`` of a row, under the name that the files have for it.
+
+    Raises:
+        RowError: if it is missing, of another type, or an empty text.
+    """
+    theirs = columns.get(name, name)
+    value: Any = row.values.get(theirs)
+    if value is None:
+        if not required:
+            return None
+        found = ", ".join(sorted(str(key) for key in row.values)) or "nothing"
+        raise RowError(
+            f"no column {theirs!r}; the row has {found} (map it: data.columns: {{{name}: THEIRS}})"
+        )
+    if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, kind):
+        raise RowError(f"column {theirs!r}: wanted {kind.__name__}, found {type(value).__name__}")
+    if isinstance(value, str) and not value.strip():
+        if not required:
+            return None
+        raise RowError(f"column {theirs!r} is empty")
+    return value
+
+
+def check_rows(
+    paths: Sequence[Path],
+    config: DataConfig,
+    parse: Callable[[Row, Mapping[str, str], str], tuple[Item, str, str]],
+    bad: list[Problem],
+) -> list[Checked[Item]]:
+    """Read files and turn rows into items.
+
+    Args:
+        paths: the files.
+        config: names of columns and of the group column.
+        parse: from a row, the names of columns and the row's id to the item, the text that makes
+            it a duplicate of another, and the label it is stratified by.
+        bad: receives every row that cannot be used.
+    """
+    rows: list[Checked[Item]] = []
+    ids: Counter[str] = Counter()
+    for path in paths:
+        before = len(rows) + len(bad)
+        for row in read_rows(path, bad):
+            place = Path(row.place).name
+            given = row.values.get(config.columns.get("id", "id"))
+            name = str(given) if given not in (None, "") else place
+            ids[name] += 1
+            unique = name if ids[name] == 1 else f"{name}#{ids[name]}"
+            try:
+                item, content, label = parse(row, config.columns, unique)
+                group = None
+                if config.group is not None:
+                    if row.values.get(config.group) in (None, ""):
+                        raise RowError(f"no value in the group column {config.group!r}")
+                    group = str(row.values[config.group])
+            except RowError as error:
+                bad.append(Problem(row.place, str(error)))
+                continue
+            loose = " ".join(content.casefold().split())
+            whole = json.dumps(row.values, sort_keys=True, default=str)
+            keys = _hash(content), _hash(loose)
+            rows.append(Checked(unique, row.place, item, *keys, label, group, _hash(whole)))
+        if len(rows) + len(bad) == before:
+            bad.append(Problem(str(path), "the file holds no rows"))
+    return rows
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def split(
+    rows: Sequence[Checked[Item]], fraction: float, seed: int
+) -> tuple[list[Checked[Item]], list[Checked[Item]]]:
+    """Split off about ``fraction`` of the rows: seeded, stratified by label, groups kept whole.
+
+    Rows of one group and rows that are alike never straddle the split. A label with a single
+    unit stays in the first part. The order of rows is kept within each part.
+    """
+    units = _units(rows)
+    by_label: dict[str, list[list[int]]] = {}
+    for unit in units:
+        label = Counter(rows[i].label for i in unit).most_common(1)[0][0]
+        by_label.setdefault(label, []).append(unit)
+    rng = random.Random(f"{seed}/split")  # noqa: S311 (an order, not a secret)
+    second: set[int] = set()
+    for label in sorted(by_label):
+        units = by_label[label]
+        rng.shuffle(units)
+        wanted = fraction * sum(len(unit) for unit in units)
+        taken = 0
+        for unit in units[:-1]:  # one unit of each label always stays
+            if taken + len(unit) / 2 > wanted:
+                break
+            second.update(unit)
+            taken += len(unit)
+    first_rows = [row for i, row in enumerate(rows) if i not in second]
+    return first_rows, [row for i, row in enumerate(rows) if i in second]
+
+
+def _units(rows: Sequence[Checked[Any]]) -> list[list[int]]:
+    """Return the sets of rows that must stay together: same group, or alike (union-find)."""
+    parent = list(range(len(rows)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    seen: dict[tuple[str, str], int] = {}
+    for i, row in enumerate(rows):
+        marks = [("content", row.loose_key)]
+        if row.group is not None:
+            marks.append(("group", row.group))
+        for mark in marks:
+            parent[root(i)] = root(seen.setdefault(mark, i))
+    units: dict[int, list[int]] = {}
+    for i in range(len(rows)):
+        units.setdefault(root(i), []).append(i)
+    return list(units.values())
+
+
+def prepare(
+    config: DataConfig,
+    folder: Path,
+    parse: Callable[[Row, Mapping[str, str], str], tuple[Item, str, str]],
+    *,
+    seed: int,
+    validation_fraction: float,
+) -> Parts[Item]:
+    """Read all files of a recipe and split them into train, validation and test.
+
+    Raises:
+        Problems: if rows are bad (unless ``drop_bad_rows``), or stand on both sides of a given
+            split.
+        InputError: if a file is missing or empty, or too few rows are left.
+    """
+    bad: list[Problem] = []
+    train_files = files_of(config.train, folder)
+    test_files = files_of(config.test, folder) if config.test is not None else []
+    train = check_rows(train_files, config, parse, bad)
+    test = check_rows(test_files, config, parse, bad)
+    if bad and not config.drop_bad_rows:
+        count = len(bad)
+        raise Problems(
+            f"the data has {count} bad row{'s' if count > 1 else ''}:",
+            bad,
+            "Correct them, or set data.drop_bad_rows: true to leave them out (counted and listed).",
+        )
+    if config.test is None:
+        train, test = split(train, config.test_fraction, seed)
+    else:
+        _refuse_leakage(train, test, config)
+    if config.max_train_rows is not None and len(train) > config.max_train_rows:
+        rng = random.Random(f"{seed}/rows")  # noqa: S311 (an order, not a secret)
+        train = rng.sample(train, config.max_train_rows)
+    fit, validation = (
+        split(train, validation_fraction, seed) if validation_fraction else (train, [])
+    )
+    if not fit or not test:
+        raise InputError(
+            f"data: {len(fit)} rows are left to train on and {len(test)} to test on, of "
+            f"{', '.join(str(f) for f in train_files)}; give more rows, or change "
+            "data.test_fraction"
+        )
+    alike = {row.loose_key for row in train}
+    paths = [*train_files, *test_files]
+    return Parts(
+        train=tuple(fit),
+        validation=tuple(validation),
+        test=tuple(test),
+        dropped=tuple(bad),
+        files={str(p): "sha256:" + sha256_file(p) for p in paths},
+        num_duplicates=sum(len(p) - len({row.key for row in p}) for p in (train, test)),
+        num_alike_across=sum(row.loose_key in alike for row in test),
+    )
+
+
+def _refuse_leakage(
+    train: Sequence[Checked[Item]], test: Sequence[Checked[Item]], config: DataConfig
+) -> None:
+    places = {row.key: row.place for row in train}
+    twice = [
+        Problem(row.place, f"the same as {places[row.key]}") for row in test if row.key in places
+    ]
+    if twice and not config.allow_duplicates_across_split:
+        raise Problems(
+            f"{len(twice)} test rows stand in the training data word for word:",
+            twice,
+            "A score on them is memory, not skill. Remove them from one side, or set "
+            "data.allow_duplicates_across_split: true.",
+        )
+    groups = {row.group for row in train if row.group is not None}
+    straddling = [
+        Problem(row.place, f"its {config.group} is in the training data too")
+        for row in test
+        if row.group in groups
+    ]
+    if straddling:
+        raise Problems(
+            f"{len(straddling)} test rows belong to a {config.group} of the training data:",
+            straddling,
+            "Split the files by that column, or set data.group: null.",
+        )

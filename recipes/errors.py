@@ -1,0 +1,35 @@
+"""Refusals of a recipe or of its data, with where, what was found and what was wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used. Exit code 2."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, and where."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+class Problems(InputError):
+    """Several things that are wrong, told at once: the first 20, and how many there are."""
+
+    def __init__(self, heading: str, problems: list[Problem], way_out: str = "") -> None:
+        self.problems = problems
+        shown = [f"  {problem}" for problem in problems[:20]]
+        if len(problems) > 20:
+            shown.append(f"  ... and {len(problems) - 20} more ({len(problems)} in all)")
+        super().__init__("\n".join([heading, *shown, *([way_out] if way_out else [])]))
+
+
+class GateRefused(Exception):
+    """The gate refused the candidate. Exit code 3."""

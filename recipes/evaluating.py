@@ -1,0 +1,116 @@
+"""The evaluation step of a run: base, adapter and merged model, asked the same items."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from eval import harness
+from eval.cache import Cache
+from eval.model import Classifier, LanguageModel, ZeroShotClassifier
+from eval.stats import Difference
+from eval.task import Report, Target
+from finetune import adapter as adapters
+from finetune import checkpoint as checkpoints
+from finetune import merge as merging
+from recipes.classification import ZERO_SHOT
+from recipes.console import Narrator
+from recipes.domains import Domain
+from recipes.files import read_json
+from recipes.run import Run
+from recipes.training import load_base
+
+
+def evaluate_base(run: Run, domain: Domain, narrator: Narrator) -> Report:
+    """Evaluate the base as it is; a classification base is asked zero-shot, in words."""
+    folder = checkpoints.resolve(run.recipe.base)
+    target = Target("base", base=checkpoints.identity(folder))
+
+    def model() -> Any:
+        base = checkpoints.load(folder, quantization=run.recipe.base.quantization)
+        return LanguageModel(base.model, base.tokenizer, cache=_cache(run, target))
+
+    def asked() -> Any:
+        if domain.head == "causal-lm":
+            return model()
+        return ZeroShotClassifier(model(), domain.labels, ZERO_SHOT)
+
+    return _evaluate(run, target, domain.base_tasks, asked, narrator)
+
+
+def evaluate_adapter(run: Run, domain: Domain, narrator: Narrator) -> Report:
+    """Evaluate the trained adapter on its base."""
+    folder = checkpoints.resolve(run.recipe.base)
+    adapter = run.folder / "adapter"
+    target = Target(
+        "adapter", base=checkpoints.identity(folder), adapter=merging.adapter_identity(adapter)
+    )
+
+    def asked() -> Any:
+        base = load_base(run.recipe, folder, domain)
+        return _as_asked(run, domain, adapters.load(base, adapter), base.tokenizer, target)
+
+    return _evaluate(run, target, domain.tasks, asked, narrator)
+
+
+def evaluate_merged(run: Run, domain: Domain, narrator: Narrator) -> Report:
+    """Evaluate the merged folder as a stranger would load it."""
+    folder = run.folder / "merged"
+    record = read_json(folder / merging.MERGE_RECORD)
+    target = Target(
+        "merged", base=record["base"], adapter=record["adapter"], merged=record["identity"]
+    )
+
+    def asked() -> Any:
+        merged = checkpoints.load(
+            folder,
+            quantization="none",
+            head=domain.head,
+            labels=domain.labels,
+            is_multi_label=domain.is_multi_label,
+        )
+        return _as_asked(run, domain, merged.model, merged.tokenizer, target)
+
+    return _evaluate(run, target, domain.tasks, asked, narrator)
+
+
+def _as_asked(run: Run, domain: Domain, model: Any, tokenizer: Any, target: Target) -> Any:
+    if domain.head == "causal-lm":
+        return LanguageModel(model, tokenizer, cache=_cache(run, target))
+    return Classifier(
+        model,
+        tokenizer,
+        domain.labels,
+        is_multi_label=domain.is_multi_label,
+        max_length=run.recipe.train.max_length,
+        cache=_cache(run, target),
+    )
+
+
+def _cache(run: Run, target: Target) -> Cache:
+    folder = run.folder / "eval" / target.kind
+    folder.mkdir(parents=True, exist_ok=True)
+    return Cache(folder / "cache.jsonl", identity=str(sorted(asdict(target).items(), key=str)))
+
+
+def _evaluate(run: Run, target: Target, tasks: list[Any], asked: Any, narrator: Narrator) -> Report:
+    folder = run.folder / "eval" / target.kind
+    done = harness.finished(tasks, target, folder)
+    if done is not None:
+        return done
+    narrator.say(f"evaluating the {target.kind}: {', '.join(task.name for task in tasks)}")
+    with narrator.bars() as open_bar:
+        return harness.evaluate(
+            tasks,
+            asked(),
+            target,
+            folder,
+            progress=lambda name, total: open_bar(f"{target.kind}: {name}", total),
+        )
+
+
+def differences(run: Run, domain: Domain, kind: str) -> dict[str, dict[str, Difference]]:
+    """Return a candidate's figures minus the base's on the same items, by task and metric."""
+    return harness.differences(
+        domain.tasks, run.folder / "eval" / kind, run.folder / "eval" / "base"
+    )

@@ -1,0 +1,224 @@
+"""Fill the report page from run folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from eval import harness
+from eval.gate import Check, Decision
+from eval.report import Candidate, Page, Privacy, render_html
+from eval.stats import Difference
+from eval.task import Report, Sample
+from privacy.audit import statement
+from privacy.ledger import verify
+from recipes.domains import Domain
+from recipes.evaluating import differences
+from recipes.files import read_json, write_text
+from recipes.run import Run
+
+FIGURES = ("bound", "value", "low", "high")
+"""Of a check; null in its file where it is no finite number."""
+
+KIND_NAMES = {"base": "base", "adapter": "adapter", "merged": "merged model"}
+
+
+def write(run: Run, domain: Domain) -> Path:
+    """Write a run's report.html and return its path."""
+    path = run.folder / "report.html"
+    write_text(path, render_html(page_of(run, domain)))
+    return path
+
+
+def page_of(run: Run, domain: Domain) -> Page:
+    """Return the page of one run: its adapter, and its merged model if there is one."""
+    base = harness.read_report(run.folder / "eval" / "base")
+    kinds = [k for k in ("adapter", "merged") if _report_file(run, k).is_file()]
+    candidates = tuple(
+        candidate(run, KIND_NAMES[kind], kind, differences(run, domain, kind)) for kind in kinds
+    )
+    record = read_json(run.folder / "record.json")
+    return Page(
+        title=f"{run.recipe.name}: {run.recipe.recipe} recipe",
+        summary=_summary(run, record),
+        base_name="base",
+        base=base,
+        base_samples=samples(run, "base", base),
+        candidates=candidates,
+        provenance=_provenance(record),
+        proof=_proof(run),
+        notes=_notes(run, record),
+    )
+
+
+def candidate(
+    run: Run,
+    name: str,
+    kind: str,
+    differences: Mapping[str, Mapping[str, Difference]],
+) -> Candidate:
+    """Return one column of a page."""
+    report = harness.read_report(run.folder / "eval" / kind)
+    log = list(_log(run.folder / "training.jsonl"))
+    record = read_json(run.folder / "record.json")
+    return Candidate(
+        name=name,
+        report=report,
+        samples=samples(run, kind, report),
+        differences=differences,
+        decision=_decision(run, kind),
+        settings=dict(_flat(json.loads(run.recipe.model_dump_json()))),
+        cost=_cost(record, report),
+        privacy=privacy_of(run, record),
+        losses=[(line["step"], line["loss"]) for line in log if "loss" in line],
+        eval_losses=[(line["step"], line["eval_loss"]) for line in log if "eval_loss" in line],
+    )
+
+
+def samples(run: Run, kind: str, report: Report) -> dict[str, Sequence[Sample]]:
+    """Return the samples of all tasks of one evaluated model."""
+    folder = run.folder / "eval" / kind
+    return {task: harness.read_samples(folder, task) for task in report.tasks}
+
+
+def privacy_of(run: Run, record: Mapping[str, Any]) -> Privacy | None:
+    """Return a private run's statement, from its ledger; None for a plain run."""
+    if run.recipe.privacy is None:
+        return None
+    ledger = verify(run.ledger)
+    said = statement(ledger.plan, steps_charged=ledger.steps_charged)
+    checks = record.get("privacy_self_test", [])
+    return Privacy(
+        epsilon=said.epsilon,
+        delta=said.delta,
+        unit=said.unit,
+        adjacency=said.adjacency,
+        accountants={
+            "PLD": said.epsilon,
+            "PRV (opacus)": said.epsilon_prv,
+            "RDP (opacus)": said.epsilon_rdp,
+        },
+        without_amplification=said.epsilon_without_amplification,
+        replace_one=said.epsilon_replace_one,
+        mechanism={
+            "noise multiplier": f"{said.noise_multiplier:.4f}",
+            "clipping norm": f"{said.clipping_norm:g}",
+            "sample rate": f"{said.sample_rate:.5f}",
+            "denominator (expected batch)": f"{said.denominator:g}",
+            "steps charged": f"{said.steps_charged} of {said.steps_planned}",
+            "examples": str(said.num_examples),
+        },
+        plain_words=(said.in_words,),
+        not_protected=said.not_protected,
+        self_test=tuple((c["name"], c["passed"], c["detail"]) for c in checks),
+    )
+
+
+def _report_file(run: Run, kind: str) -> Path:
+    return run.folder / "eval" / kind / "report.json"
+
+
+def _decision(run: Run, kind: str) -> Decision | None:
+    path = run.folder / "eval" / kind / "decision.json"
+    if not path.is_file():
+        return None
+    nan = float("nan")
+    return Decision(
+        tuple(
+            Check(**(check | {k: nan for k in FIGURES if check[k] is None}))
+            for check in read_json(path)["checks"]
+        )
+    )
+
+
+def _log(path: Path) -> Iterator[dict[str, Any]]:
+    if path.is_file():
+        for line in path.read_text().splitlines():
+            yield json.loads(line)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", "none" if value is None else str(value)
+
+
+def _summary(run: Run, record: Mapping[str, Any]) -> str:
+    rows = record["rows"]
+    how = "with differential privacy" if run.recipe.privacy else "without differential privacy"
+    return (
+        f"A LoRA adapter of rank {run.recipe.adapter.rank} trained {how} on {rows['train']} rows, "
+        f"on a {run.recipe.base.quantization} base, and asked about {rows['test']} held-out rows."
+    )
+
+
+def _cost(record: Mapping[str, Any], report: Report) -> dict[str, str]:
+    training = record.get("training", {})
+    cost = {"evaluation": f"{report.num_seconds:.0f} s"}
+    if training:
+        cost |= {
+            "training": f"{training['num_seconds']:.0f} s",
+            "trained parameters": f"{training['num_parameters']:,}",
+        }
+        if training["num_tokens"]:  # not counted in a private run, where it is private
+            rate = training["num_tokens"] / training["num_seconds"]
+            cost["training speed"] = f"{rate:.0f} tokens/s"
+    return cost
+
+
+def _provenance(record: Mapping[str, Any]) -> dict[str, str]:
+    shown = {
+        "run": record["name"],
+        "base": record["base"]["checkpoint"],
+        "base identity": record["base"]["identity"],
+        "training data": record["data"]["fingerprint"],
+        "rows": ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in record["rows"].items()),
+        "seed": f"{record['seed']} (split, order, first values)",
+        "started": record["started"],
+        "machine": f"{record['machine']['cores']} cores, {record['machine']['memory_gb']} GB, "
+        + (", ".join(record["machine"]["gpus"]) or "no GPU"),
+        "versions": ", ".join(f"{k} {v}" for k, v in record["versions"].items()),
+    }
+    return shown | {f"file {Path(k).name}": v for k, v in record["data"]["files"].items()}
+
+
+def _proof(run: Run) -> dict[str, str]:
+    path = run.folder / "merged" / "merge.json"
+    if not path.is_file():
+        return {}
+    merged = read_json(path)
+    proof = merged.get("proof", {})
+    shown = {
+        "merged into": merged["into"],
+        "tensors": ", ".join(f"{count} {what}" for what, count in merged["tensors"].items()),
+        "identity": merged["identity"],
+    }
+    if proof:
+        shown |= {
+            "mean KL from the evaluated model": f"{proof['mean_kl_nats']:.2e} nats",
+            "noise of the evaluated model itself": f"{proof['noise_floor_mean_kl_nats']:.2e} nats",
+            "limit": f"{proof['limit_mean_kl_nats']:.2e} nats",
+            "same first choice": f"{proof['top1_agreement']:.2%} of {proof['num_positions']}",
+        }
+    return shown
+
+
+def _notes(run: Run, record: Mapping[str, Any]) -> tuple[str, ...]:
+    notes = []
+    if run.recipe.recipe == "classification":
+        notes.append(
+            "The base has no classification head; it is asked zero-shot for the likeliest label "
+            f"name, on at most {run.recipe.eval.max_base_items} of the test rows, and compared on "
+            "those."
+        )
+    if record["rows"]["dropped"]:
+        notes.append(f"{record['rows']['dropped']} bad rows were left out; data.json lists them.")
+    notes.append(
+        "Bias and hallucination are measured on small probe sets beside the run's own rows: they "
+        "tell an adapter from its base, and certify nothing."
+    )
+    return tuple(notes)

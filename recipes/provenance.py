@@ -1,0 +1,93 @@
+"""What went into a run and what it ran on: record.json, from the first step to the last."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from finetune.checkpoint import Base
+from recipes.config import Recipe
+from recipes.data import Parts
+from recipes.files import read_json, write_json
+
+LIBRARIES = (
+    "assay",
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "trl",
+    "datasets",
+    "evaluate",
+    "opacus",
+    "dp-accounting",
+    "accelerate",
+    "safetensors",
+)
+
+
+def begin(source: Path, recipe: Recipe, base: Base, parts: Parts[Any]) -> dict[str, Any]:
+    """Return the record of a run that is about to train.
+
+    A private run's record holds no seed of its noise or its draws, because there is none; the seed
+    that it does hold is of the split and of the adapter's first values, which are public.
+    """
+    manifest = parts.manifest()
+    return {
+        "schema": 1,
+        "status": "training",
+        "name": recipe.name,
+        "recipe": recipe.recipe,
+        "source": str(source),
+        "base": {"identity": base.identity, "checkpoint": recipe.base.checkpoint},
+        "quantization": base.quantization.kind,
+        "data": {"files": manifest["files"], "fingerprint": manifest["fingerprint"]},
+        "rows": manifest["rows"],
+        "seed": recipe.train.seed,
+        "is_private": recipe.privacy is not None,
+        "started": now(),
+        "versions": {name: _version(name) for name in LIBRARIES}
+        | {"python": platform.python_version()},
+        "machine": machine(),
+    }
+
+
+def add(path: Path, key: str, value: Any) -> None:
+    """Add one part to a record, at once."""
+    write_json(path, read_json(path) | {key: value})
+
+
+def finish(path: Path) -> None:
+    """Mark a run as complete."""
+    write_json(path, read_json(path) | {"status": "complete", "finished": now()})
+
+
+def machine() -> dict[str, Any]:
+    """Return what the machine is, without its name or its user's."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "processor": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "gpus": gpus,
+        "system": platform.system(),
+    }
+
+
+def now() -> str:
+    """Return the time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed as a package"

@@ -1,0 +1,98 @@
+"""A run: one recipe, and the folder that its results are in."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune import adapter as adapters
+from finetune import checkpoint as checkpoints
+from privacy.errors import LedgerError
+from privacy.ledger import verify
+from recipes import config, domains
+from recipes.config import Recipe
+from recipes.errors import InputError
+from recipes.files import locked, read_json
+
+RECORD = "record.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One recipe and the folder that its results are in."""
+
+    recipe: Recipe
+    folder: Path
+    source: Path
+    """The folder where the recipe's relative paths start."""
+
+    @property
+    def ledger(self) -> Path:
+        """The privacy ledger of a private run."""
+        return self.folder / "ledger.jsonl"
+
+
+def start(recipe_path: Path, overrides: list[str], runs: Path, *, is_fresh: bool) -> Run:
+    """Open the run folder of a recipe file, new or to go on with.
+
+    Raises:
+        InputError: if the folder belongs to another recipe of the same name.
+        finetune.errors.IntegrityError: if it holds an adapter of another base.
+    """
+    recipe = config.load(recipe_path, overrides)
+    checkpoints.prepare_cpu(recipe.train.num_threads)
+    run = Run(recipe, runs / recipe.name, recipe_path.resolve().parent)
+    if is_fresh and run.folder.exists():
+        domains.read(recipe, run.source)  # a bad row must not cost the run before
+        with locked(run.folder):  # never under the feet of another process
+            shutil.rmtree(run.folder)
+    resolved = run.folder / "resolved.yaml"
+    text = config.dump(recipe)
+    if resolved.is_file() and resolved.read_text(encoding="utf-8") != text:
+        refuse_other_base(run, checkpoints.resolve(recipe.base))
+        raise InputError(
+            f"{run.folder} holds a run of the same name with other settings; choose another name, "
+            "or begin it anew with --fresh (which deletes that run)"
+        )
+    return run
+
+
+def open_run(folder: Path) -> Run:
+    """Open a run folder that is there.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if not (folder / "resolved.yaml").is_file():
+        raise InputError(f"{folder} is not a run folder: it has no resolved.yaml")
+    record = read_json(folder / RECORD)
+    if not isinstance(record, dict) or "source" not in record:
+        raise InputError(f"{folder / RECORD} is not the record of a run; train it anew")
+    recipe = config.load(folder / "resolved.yaml")
+    checkpoints.prepare_cpu(recipe.train.num_threads)
+    return Run(recipe, folder, Path(record["source"]))
+
+
+def spent(run: Run) -> float | None:
+    """Return the epsilon of the ledger, or None for a plain run.
+
+    Raises:
+        LedgerError: if a private run's ledger is damaged or missing.
+    """
+    if run.recipe.privacy is None:
+        return None
+    if not run.ledger.is_file():
+        raise LedgerError(
+            f"{run.ledger} is missing, so nobody knows what this private run has spent; bring it "
+            "back, or train anew under another name"
+        )
+    return verify(run.ledger).epsilon_spent
+
+
+def refuse_other_base(run: Run, folder: Path) -> None:
+    """Refuse a base that the adapter in the run folder was not trained on."""
+    adapter = run.folder / "adapter"
+    if adapter.is_dir():
+        record = adapters.read_record(adapter)
+        adapters.check_identity(record, checkpoints.identity(folder), folder, adapter)

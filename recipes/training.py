@@ -1,0 +1,208 @@
+"""The training step of a run: encode, plan the privacy, train, leave the adapter and its record."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from finetune import checkpoint as checkpoints
+from finetune.encoding import Example, weigh_classes
+from finetune.train import StepRule, TrainResult, train
+from finetune.watch import StepInfo
+from privacy.ledger import Ledger
+from privacy.mechanism import OS_RANDOMNESS, PoissonSampler
+from privacy.plan import DPPlan, make_plan
+from privacy.self_test import self_test
+from privacy.trainer import private_trainer
+from recipes import config, data, domains, provenance
+from recipes.config import Recipe
+from recipes.console import Bar, Narrator
+from recipes.domains import Domain
+from recipes.errors import InputError, Problem, Problems
+from recipes.files import read_json, write_json, write_text
+from recipes.run import RECORD, Run, refuse_other_base
+
+
+def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
+    """Train the adapter, unless the run folder holds it already."""
+    recipe = run.recipe
+    folder = checkpoints.resolve(recipe.base)
+    _refuse_other_rows(run, domain)
+    refuse_other_base(run, folder)
+    if (run.folder / "adapter").is_dir() and (run.folder / RECORD).is_file():
+        narrator.say(f"trained already: {run.folder / 'adapter'}")
+        _tidy(run)
+        return
+    base = load_base(recipe, folder, domain)
+    encoded = encode(run, domain, base)
+    examples, held_back = ([e for e in part if e.is_learnable] for part in encoded)
+    cut = [e.id for part in encoded for e in part if e.num_cut]
+    unlearned = [e.id for part in encoded for e in part if not e.is_learnable]
+    plan = private_plan(recipe, len(examples)) if recipe.privacy else None
+    if recipe.train.class_weights == "balanced":
+        examples = weigh_classes(examples, len(domain.labels))
+    write_text(run.folder / "resolved.yaml", config.dump(recipe))
+    write_json(run.folder / "data.json", domain.parts.manifest())
+    write_json(run.folder / RECORD, provenance.begin(run.source, recipe, base, domain.parts))
+    if cut:
+        narrator.say(
+            f"{len(cut)} rows are cut at {recipe.train.max_length} tokens, and {len(unlearned)} of "
+            "them are left out, because nothing to learn is left; record.json lists them"
+        )
+        provenance.add(run.folder / RECORD, "rows_cut", cut)
+        provenance.add(run.folder / RECORD, "rows_left_out", unlearned)
+    rule = _private_rule(run, domain, plan, narrator) if plan else None
+    if any((run.folder / "checkpoints").glob("checkpoint-*")):
+        narrator.say(f"going on with the interrupted run in {run.folder} (--fresh begins anew)")
+    narrator.say(
+        f"training on {len(examples)} rows, {len(held_back)} held back"
+        + (f", epsilon {plan.epsilon():.2f} at delta {plan.delta:g}" if plan else "")
+    )
+    with narrator.bars() as open_bar:
+        result = train(
+            base,
+            examples,
+            held_back,
+            adapter=recipe.adapter,
+            config=recipe.train,
+            folder=run.folder,
+            rule=rule,
+            on_step=_training_bar(open_bar),
+        )
+    provenance.add(run.folder / RECORD, "training", asdict(result))
+    _tidy(run)
+    narrator.say(_trained(result))
+
+
+def encode(run: Run, domain: Domain, base: checkpoints.Base) -> tuple[list[Example], list[Example]]:
+    """Encode the training and the validation rows.
+
+    Raises:
+        Problems: if answers would be cut and that is not allowed, or a stop token is not learned.
+    """
+    stops = checkpoints.stop_ids_of(base.folder, base.tokenizer)
+    parts = (domain.parts.train, domain.parts.validation)
+    encoded = [[domain.encode(row.item, base.tokenizer, stops) for row in part] for part in parts]
+    for part, examples in zip(parts, encoded, strict=True):
+        domains.refuse_unfit(part, examples, run.recipe.train)
+    return encoded[0], encoded[1]
+
+
+def _tidy(run: Run) -> None:
+    """Remove the checkpoints of a training that is complete, unless they were asked for."""
+    if not run.recipe.train.keep_checkpoints:
+        shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
+
+
+def _refuse_other_rows(run: Run, domain: Domain) -> None:
+    """Refuse to go on with a run whose files have changed since it began."""
+    manifest = run.folder / "data.json"
+    if not manifest.is_file():
+        return
+    before, now = read_json(manifest), domain.parts.manifest()
+    parts = ("fingerprint", "train", "validation", "test")
+    # a corrected label or answer shows in the hash of its file alone
+    hashes = [sorted(values["files"].values()) for values in (before, now)]
+    if any(before[part] != now[part] for part in parts) or hashes[0] != hashes[1]:
+        raise InputError(
+            f"the rows have changed since the run in {run.folder} began; give the run another name "
+            "(--set name=...), or begin it anew with --fresh (which deletes that run)"
+        )
+
+
+def _trained(result: TrainResult) -> str:
+    rate = f" ({result.num_tokens / result.num_seconds:.0f} tokens/s)" if result.num_tokens else ""
+    loss = f", best evaluation loss {result.best_eval_loss:.3f}" if result.best_eval_loss else ""
+    return (
+        f"trained {result.num_parameters:,} parameters in {result.num_steps} steps and "
+        f"{result.num_seconds:.0f} s{rate}{loss}"
+    )
+
+
+def _training_bar(open_bar: Callable[[str, int], Bar]) -> Callable[[StepInfo], None]:
+    """Open the bar at the first step, when the number of steps is known."""
+    bar: Bar | None = None
+    seen = 0
+
+    def on_step(info: StepInfo) -> None:
+        nonlocal bar, seen
+        bar = bar or open_bar("training", info.num_steps)
+        loss = "" if info.loss is None else f"loss {info.loss:.3f}, "
+        rate = f"{info.tokens_per_second:.0f} tokens/s" if info.tokens_per_second else ""
+        bar.note(f"{loss}{rate}")  # a private run tells neither
+        bar.advance(info.step - seen)
+        seen = info.step
+
+    return on_step
+
+
+def private_plan(recipe: Recipe, num_examples: int) -> DPPlan:
+    """Return the privacy plan of a recipe.
+
+    Raises:
+        InputError: if another setting of the recipe would make the stated epsilon untrue.
+    """
+    refused = {
+        "train.early_stopping": (recipe.train.early_stopping is not None, "null"),
+        "train.class_weights": (recipe.train.class_weights != "none", "none"),
+        "adapter.use_dora": (recipe.adapter.use_dora, "false"),
+        "adapter.init": (recipe.adapter.init != "default", "default"),
+    }
+    reasons = {
+        "train.early_stopping": "it chooses by the loss on private rows, which costs budget",
+        "train.class_weights": "the weights are counts of private labels, which cost budget",
+        "adapter.use_dora": "its magnitudes have no gradient for each record, so no clip",
+        "adapter.init": "its residual would have to be part of what is released",
+    }
+    wrong = [
+        Problem(key, f"{reasons[key]}; set it to {want}")
+        for key, (is_wrong, want) in refused.items()
+        if is_wrong
+    ]
+    if wrong:
+        raise Problems("these settings cannot be private:", wrong)
+    if recipe.privacy is None:
+        raise InputError("the recipe has no privacy section")
+    return make_plan(
+        recipe.privacy,
+        num_examples=num_examples,
+        batch_size=recipe.train.batch_size,
+        epochs=recipe.train.epochs,
+    )
+
+
+def _private_rule(run: Run, domain: Domain, plan: DPPlan, narrator: Narrator) -> StepRule:
+    """Test the mechanism, open the ledger, and say how a private step is made."""
+    checks = self_test(plan)
+    failed = [Problem(c.name, c.detail) for c in checks if not c.passed]
+    if failed:
+        raise Problems("the privacy mechanism failed its self-test; nothing was trained:", failed)
+    narrator.say(f"privacy self-test: {len(checks)} of {len(checks)} checks hold")
+    provenance.add(run.folder / RECORD, "privacy_self_test", [asdict(c) for c in checks])
+    ledger = Ledger.open(
+        run.ledger,
+        plan,
+        data=data.fingerprint(domain.parts.train),
+        is_private=OS_RANDOMNESS.is_private,
+    )
+    return StepRule(
+        schedule=PoissonSampler(plan),
+        wrap=lambda trainer: private_trainer(trainer, plan=plan, ledger=ledger),
+        max_examples_per_micro_batch=32,
+    )
+
+
+def load_base(recipe: Recipe, folder: Path, domain: Domain) -> checkpoints.Base:
+    """Load the base with the head that the recipe trains."""
+    from transformers import set_seed
+
+    set_seed(recipe.train.seed)  # a classification head begins at random
+    return checkpoints.load(
+        folder,
+        quantization=recipe.base.quantization,
+        head=domain.head,
+        labels=domain.labels,
+        is_multi_label=domain.is_multi_label,
+    )

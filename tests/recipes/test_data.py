@@ -1,0 +1,451 @@
+"""Company files: read with the place of every row, refused row by row, split without leakage."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recipes import data
+from recipes.data import Checked, Row, RowError, files_of, fingerprint, read_rows, split, take
+from recipes.errors import InputError, Problem, Problems
+from tests.recipes.rows import checked, prepared, row_of, write_bytes, write_jsonl
+
+light = settings(max_examples=25, deadline=None)
+
+
+def read(path: Path) -> tuple[list[tuple[str, Any]], list[str]]:
+    """Return each row's place and values, and the problems, without the folder."""
+    bad: list[Problem] = []
+    rows = [(Path(row.place).name, dict(row.values)) for row in read_rows(path, bad)]
+    return rows, [str(problem).replace(f"{path.parent}/", "") for problem in bad]
+
+
+A, B = {"text": "one", "label": "x"}, {"text": "two", "label": "y"}
+CSV = "text,label\none,x\ntwo,y\n"
+JSONL = json.dumps(A) + "\n" + json.dumps(B) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "places"),
+    [
+        ("a.jsonl", JSONL, ("1", "2")),
+        ("a.jsonl", "\n" + JSONL.replace("\n", "\r\n") + "  \n", ("2", "3")),
+        ("a.JSONL.gz", JSONL, ("1", "2")),
+        ("a.csv", CSV, ("2", "3")),
+        ("a.csv.gz", CSV, ("2", "3")),
+        ("a.csv.GZ", CSV, None),
+        ("a.tsv", CSV.replace(",", "\t"), ("2", "3")),
+        ("a.csv", CSV.replace("\n", "\r\n"), ("2", "3")),
+        ("a.csv", CSV.replace("two", "\n\ntwo"), ("2", "5")),
+        ("a.v2.csv", "\n" + CSV, ("3", "4")),
+    ],
+)
+def test_a_text_file_is_read_with_the_line_of_every_row(
+    tmp_path: Path, name: str, content: str, places: tuple[str, str] | None
+) -> None:
+    path = tmp_path / name
+    if name.endswith(".GZ"):
+        write_bytes(tmp_path / "x.gz", content.encode()).rename(path)
+        places = ("2", "3")
+    else:
+        write_bytes(path, content.encode())
+    assert places is not None
+    found, bad = read(path)
+    assert found == [(f"{name}:{places[0]}", A), (f"{name}:{places[1]}", B)]
+    assert not bad
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.csv", CSV), ("a.jsonl", JSONL)])
+def test_a_byte_order_mark_is_not_part_of_the_first_column(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    path = write_bytes(tmp_path / name, b"\xef\xbb\xbf" + content.encode())
+    assert [values for _, values in read(path)[0]] == [A, B]
+
+
+def test_a_quoted_line_break_in_a_csv_file_moves_the_lines_after_it(tmp_path: Path) -> None:
+    text = 'text,label\n"one\nand ""more"", still one",x\nshort\ntwo,y\n'
+    found, bad = read(write_bytes(tmp_path / "a.csv", text.encode()))
+    assert found == [
+        ("a.csv:2", {"text": 'one\nand "more", still one', "label": "x"}),
+        ("a.csv:5", B),
+    ]
+    assert bad == ["a.csv:4: fewer fields than the header's 2"]
+
+
+def test_a_quote_in_a_tsv_file_is_a_plain_character(tmp_path: Path) -> None:
+    path = write_bytes(tmp_path / "a.tsv", b'text\tlabel\n5" screen\tx\ntwo\ty\n')
+    assert read(path)[0] == [("a.tsv:2", {"text": '5" screen', "label": "x"}), ("a.tsv:3", B)]
+
+
+def test_bad_lines_of_a_csv_file_are_named_and_those_after_them_are_read(tmp_path: Path) -> None:
+    text = 'text,label\none,x,more\n"a"b,x\ntwo,y\n'
+    found, bad = read(write_bytes(tmp_path / "a.csv", text.encode()))
+    assert found == [("a.csv:4", B)]
+    assert bad[0] == "a.csv:2: more fields than the header's 2"
+    assert bad[1].startswith("a.csv:3: not valid CSV")
+
+
+def test_a_quote_that_is_never_closed_is_refused_and_never_a_short_file(tmp_path: Path) -> None:
+    text = 'text,label\none,x\n"two,y\n' + "three,z\n" * 30_000  # over csv's own limit of a field
+    with pytest.raises(InputError, match=r"a\.csv:3: a quote is opened .* never closed"):
+        read(write_bytes(tmp_path / "a.csv", text.encode()))
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.csv:1: the header names \['text'\] more than once"):
+        read(write_bytes(tmp_path / "a.csv", b"text,text,,\none,two,,\n"))
+
+
+def test_a_json_array_and_a_parquet_file_name_a_row_by_its_index(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    array = write_bytes(tmp_path / "a.json", json.dumps([A, 5, B]).encode())
+    assert read(array) == (
+        [("a.json[0]", A), ("a.json[2]", B)],
+        ["a.json[1]: wanted a JSON object"],
+    )
+    rows = [{**A, "n": 1, "many": ["p", "q"]}, {**B, "n": None, "many": []}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    found, bad = read(tmp_path / "a.parquet")
+    assert found == [("a.parquet[0]", rows[0]), ("a.parquet[1]", rows[1])]
+    assert not bad
+
+
+def test_a_line_that_is_no_json_object_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(f'{{"text": "one",\n[1, 2]\n"word"\n{json.dumps(B)}\n')
+    found, bad = read(path)
+    assert found == [("a.jsonl:4", B)]
+    assert [line.partition(" ")[0] for line in bad] == ["a.jsonl:1:", "a.jsonl:2:", "a.jsonl:3:"]
+    assert "not valid JSON at column" in bad[0]
+    assert "found a list" in bad[1]
+
+
+def test_half_a_character_is_no_text(tmp_path: Path) -> None:
+    texts = [r'{"text": "cut \ud83d"}', r'{"a": [{"b": "\udc00"}]}', r'{"text": "\ud83d\ude00"}']
+    lines = "\n".join(texts)
+    found, bad = read(write_bytes(tmp_path / "a.jsonl", lines.encode()))
+    assert found == [("a.jsonl:3", {"text": "\U0001f600"})]
+    assert [problem.partition(": ")[2] for problem in bad] == [data.NO_TEXT] * 2
+    array = f"[{','.join(texts)}]".encode()
+    found, bad = read(write_bytes(tmp_path / "a.json", array))
+    assert (len(found), len(bad)) == (1, 2)
+
+
+SQUAD_V1 = {"id": "q1", "question": "Who?", "answers": [{"text": "Ann"}, {"text": "Ann"}]}
+SQUAD_V2 = {"id": "q2", "question": "When?", "is_impossible": True, "answers": []}
+
+
+def squad(*questions: Any) -> dict[str, Any]:
+    return {"data": [{"title": "T", "paragraphs": [{"context": "Ann did.", "qas": questions}]}]}
+
+
+@pytest.mark.parametrize("name", ["squad.json", "squad.json.gz"])
+def test_squad_files_of_both_versions_give_a_row_a_question(tmp_path: Path, name: str) -> None:
+    path = write_bytes(tmp_path / name, json.dumps(squad(SQUAD_V1, SQUAD_V2)).encode())
+    found, bad = read(path)
+    shared = {"document": "T", "context": "Ann did."}
+    assert [values for _, values in found] == [
+        {"id": "q1", "question": "Who?", "answers": ["Ann"], **shared},
+        {"id": "q2", "question": "When?", "answers": [], **shared},
+    ]
+    assert found[1][0] == f"{name}[0].paragraphs[0].qas[1]"
+    assert not bad
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        squad({"id": "q", "question": "Who?"}),
+        squad("a text"),
+        {"data": [{"text": "one"}]},
+        {"data": ["a text"]},
+    ],
+)
+def test_what_is_not_quite_squad_is_named(tmp_path: Path, document: Any) -> None:
+    found, [problem] = read(write_bytes(tmp_path / "a.json", json.dumps(document).encode()))
+    assert not found
+    assert problem.startswith("a.json[0]: not in the SQuAD format")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.json", b"{", r"a\.json:1: not valid JSON"),
+        ("a.json", b'{"rows": []}', "wanted a JSON array"),
+        ("a.jsonl", b'{"text": "caf\xe9"}\n', "not UTF-8 at byte"),
+        ("a.csv", "text\nä\n".encode("utf-16"), "not UTF-8"),
+        ("a.parquet", b"PAR1 not really", "not a readable Parquet file"),
+        ("a.txt", b"one\n", r"a\.txt is of no known kind; wanted one of \.jsonl"),
+        ("a", b"one\n", "of no known kind"),
+    ],
+)
+def test_a_file_that_cannot_be_read_at_all_is_refused(
+    tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        read(write_bytes(tmp_path / name, content))
+
+
+def test_a_damaged_gzip_file_is_refused(tmp_path: Path) -> None:
+    whole = write_bytes(tmp_path / "a.jsonl.gz", os.urandom(500).hex().encode()).read_bytes()
+    for content in (whole[: len(whole) // 2], b"not gzip at all", whole[:20] + b"\xff" * 200):
+        (tmp_path / "a.jsonl.gz").write_bytes(content)
+        with pytest.raises(InputError, match="cannot be read"):
+            read(tmp_path / "a.jsonl.gz")
+
+
+def test_files_are_found_by_path_by_pattern_and_by_sample_name(tmp_path: Path) -> None:
+    folder = tmp_path / "with [brackets] and *"
+    folder.mkdir()
+    for name in ("b.jsonl", "a.jsonl", "c.csv"):
+        (folder / name).write_text("x")
+    assert [p.name for p in files_of(["*.jsonl"], folder)] == ["a.jsonl", "b.jsonl"]
+    assert [p.name for p in files_of(["b.jsonl", "*"], folder)] == ["b.jsonl", "a.jsonl", "c.csv"]
+    assert files_of([str(tmp_path / "*" / "c.csv")], Path("/nowhere")) == [folder / "c.csv"]
+    [sample] = files_of(["sample:qa/policies.jsonl"], folder)
+    assert sample.is_file()
+
+
+def test_a_pattern_without_a_file_and_an_empty_file_are_refused(tmp_path: Path) -> None:
+    for pattern in ("none.jsonl", "*.parquet", "sample:none.jsonl", "."):
+        with pytest.raises(InputError, match="there is no file"):
+            files_of([pattern], tmp_path)
+    (tmp_path / "a.jsonl").touch()
+    with pytest.raises(InputError, match=r"a\.jsonl is empty"):
+        files_of(["a.jsonl"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.csv", b"text,label\n"), ("a.jsonl", b"\n\n"), ("a.csv.gz", b"")]
+)
+def test_a_file_that_holds_no_rows_is_a_problem_even_beside_another(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    write_bytes(tmp_path / name, content)
+    bad: list[Problem] = []
+    assert not checked(tmp_path / name, bad)
+    assert [p.what for p in bad] == ["the file holds no rows"]
+
+
+def test_bad_rows_are_all_counted_the_first_twenty_named_and_none_quoted(tmp_path: Path) -> None:
+    canary = "Ms Canary"
+    rows = [{"text": f"{i}"} for i in range(9)]
+    rows += [{"txt": canary}, {"text": [canary]}, {"text": "  "}] * 10
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    with pytest.raises(Problems, match=r"the data has 30 bad rows") as caught:
+        prepared(tmp_path)
+    text = str(caught.value)
+    assert len(caught.value.problems) == 30
+    assert text.count("a.jsonl:") == 20
+    assert "and 10 more (30 in all)" in text
+    assert (
+        "a.jsonl:10: no column 'text'; the row has txt (map it: data.columns: {text: THEIRS}"
+        in text
+    )
+    assert "a.jsonl:11: column 'text': wanted str, found list" in text
+    assert "a.jsonl:12: column 'text' is empty" in text
+    assert "data.drop_bad_rows: true" in text
+    assert canary not in text
+
+
+def test_bad_rows_are_left_out_and_written_down_where_that_is_asked_for(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}"} for i in range(10)]
+    write_jsonl(tmp_path / "a.jsonl", [*rows, {"txt": "secret"}])
+    parts = prepared(tmp_path, drop_bad_rows=True)
+    manifest = parts.manifest()
+    assert manifest["rows"]["dropped"] == 1
+    assert manifest["dropped"][0]["where"].endswith("a.jsonl:11")
+    assert "secret" not in json.dumps(manifest)
+
+
+def test_columns_are_found_under_the_names_that_the_file_has(tmp_path: Path) -> None:
+    path = write_bytes(tmp_path / "a.csv", b"nachricht,art,nummer\none,x,7\n")
+    [row] = checked(path, columns={"text": "nachricht", "label": "art", "id": "nummer"})
+    assert (row.item, row.label, row.id) == ("one", "x", "7")
+
+
+def test_every_row_has_an_id_of_its_own(tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "text": "1"},
+        {"id": "a", "text": "2"},
+        {"text": "3"},
+        {"id": 7, "text": "4"},
+    ]
+    path = write_jsonl(tmp_path / "a.jsonl", [*rows, {"id": "", "text": "5"}])
+    assert [row.id for row in checked(path)] == ["a", "a#2", "a.jsonl:3", "7", "a.jsonl:5"]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(["secret"], str), ({"secret": 1}, str), (True, str), ("secret", list), ("  ", str)],
+)
+def test_what_take_says_of_a_value_does_not_quote_it(value: Any, kind: type) -> None:
+    with pytest.raises(RowError) as caught:
+        take(row_of(text=value), "text", {}, kind=kind)
+    assert "secret" not in str(caught.value)
+    assert "'text'" in str(caught.value)
+
+
+def test_take_reads_a_number_as_text_and_a_missing_optional_value_as_none() -> None:
+    assert take(row_of(text=5), "text", {}) == "5"
+    assert take(row_of(text=1.5), "text", {}) == "1.5"
+    assert take(row_of(), "group", {}, required=False) is None
+    assert take(row_of(group=None), "group", {}, required=False) is None
+    assert take(row_of(group=" "), "group", {}, required=False) is None  # csv has no other way
+
+
+def some_rows(marks: list[tuple[str, str, str | None]]) -> list[Checked[str]]:
+    return [
+        Checked(
+            str(i), f"a:{i}", content, content, content.lower(), label, group, f"{content}/{label}"
+        )
+        for i, (content, label, group) in enumerate(marks)
+    ]
+
+
+marks = st.lists(
+    st.tuples(
+        st.integers(0, 20).map(str) | st.sampled_from(["a", "A", "b", "B"]),
+        st.sampled_from("abc"),
+        st.none() | st.integers(0, 5).map(str),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@light
+@given(marks=marks, fraction=st.floats(0.01, 0.99), seed=st.integers(0, 5))
+def test_a_split_is_disjoint_whole_repeatable_and_never_parts_what_belongs_together(
+    marks: list[tuple[str, str, str | None]], fraction: float, seed: int
+) -> None:
+    rows = some_rows(marks)
+    first, second = split(rows, fraction, seed)
+    assert (first, second) == split(rows, fraction, seed)
+    assert sorted([*first, *second], key=lambda row: int(row.id)) == rows
+    assert not {row.id for row in first} & {row.id for row in second}
+    assert not {row.loose_key for row in first} & {row.loose_key for row in second}
+    assert not {row.group for row in first if row.group} & {row.group for row in second}
+    for part in (first, second):
+        assert [int(row.id) for row in part] == sorted(int(row.id) for row in part)
+
+
+@light
+@given(
+    labels=st.lists(st.sampled_from("abcd"), min_size=1, max_size=60),
+    fraction=st.floats(0.01, 0.99),
+    seed=st.integers(0, 5),
+)
+def test_a_split_of_single_rows_keeps_the_share_of_every_label_and_one_of_each(
+    labels: list[str], fraction: float, seed: int
+) -> None:
+    rows = some_rows([(str(i), label, None) for i, label in enumerate(labels)])
+    first, second = split(rows, fraction, seed)
+    assert {row.label for row in first} == set(labels)
+    for label in set(labels):
+        count = labels.count(label)
+        taken = sum(row.label == label for row in second)
+        assert taken == min(count - 1, round(fraction * count)) or (
+            abs(taken - fraction * count) <= 0.5  # a half may be rounded either way
+        )
+
+
+def test_another_seed_splits_otherwise() -> None:
+    rows = some_rows([(str(i), "a", None) for i in range(40)])
+    seconds = {tuple(row.id for row in split(rows, 0.3, seed)[1]) for seed in range(5)}
+    assert len(seconds) == 5
+
+
+def test_the_three_parts_are_disjoint_and_groups_stay_whole(tmp_path: Path) -> None:
+    rows = [
+        {"text": f"text {i // 2}", "label": "ab"[i % 2], "who": f"c{i // 2 % 9}"} for i in range(60)
+    ]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    parts = prepared(tmp_path, validation_fraction=0.2, group="who")
+    train, validation, test = (
+        {row.group for row in part} for part in (parts.train, parts.validation, parts.test)
+    )
+    assert len(train | validation | test) == len(train) + len(validation) + len(test) == 9
+    assert len(parts.train) + len(parts.validation) + len(parts.test) == 60
+    again = prepared(tmp_path, validation_fraction=0.2, group="who")
+    assert again == parts
+
+
+def test_a_row_without_its_group_is_a_bad_row(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "1", "who": "x"}, {"text": "2"}])
+    with pytest.raises(Problems, match=r"a\.jsonl:2: no value in the group column 'who'"):
+        prepared(tmp_path, group="who")
+
+
+def test_a_test_row_that_stands_in_the_training_file_is_refused(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "train.jsonl", [{"text": f"text {i}"} for i in range(5)])
+    write_jsonl(tmp_path / "test.jsonl", [{"text": "new"}, {"text": "text 3"}, {"text": "Text  4"}])
+    given = {"train": "train.jsonl", "test": "test.jsonl"}
+    with pytest.raises(Problems, match=r"1 test rows stand in the training data") as caught:
+        prepared(tmp_path, **given)
+    [problem] = caught.value.problems
+    assert problem.where.endswith("test.jsonl:2")
+    assert problem.what.endswith("train.jsonl:4")
+    assert "allow_duplicates_across_split" in str(caught.value)
+    parts = prepared(tmp_path, **given, allow_duplicates_across_split=True)
+    assert [row.item for row in parts.test] == ["new", "text 3", "Text  4"]
+    assert parts.num_alike_across == 2  # told, not refused
+
+
+def test_a_group_on_both_sides_of_given_files_is_refused(tmp_path: Path) -> None:
+    write_jsonl(
+        tmp_path / "train.jsonl", [{"text": "1", "who": "ann"}, {"text": "2", "who": "Zoe"}]
+    )
+    write_jsonl(tmp_path / "test.jsonl", [{"text": "3", "who": "cy"}, {"text": "4", "who": "Zoe"}])
+    given = {"train": "train.jsonl", "test": "test.jsonl"}
+    with pytest.raises(Problems, match=r"1 test rows belong to a who of the training") as caught:
+        prepared(tmp_path, **given, group="who")
+    assert [p.where.rpartition("/")[2] for p in caught.value.problems] == ["test.jsonl:2"]
+    assert "Zoe" not in str(caught.value)
+    assert len(prepared(tmp_path, **given).test) == 2
+
+
+def test_too_few_rows_to_split_are_refused(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "only one"}])
+    with pytest.raises(InputError, match="1 rows are left to train on and 0 to test on"):
+        prepared(tmp_path)
+
+
+def test_the_manifest_names_rows_and_files_and_holds_no_text(tmp_path: Path) -> None:
+    texts = [f"Ms Canary wrote {i}" for i in range(10)]
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": text, "label": "a"} for text in texts])
+    manifest = prepared(tmp_path, validation_fraction=0.2).manifest()
+    assert "Canary" not in json.dumps(manifest)
+    assert list(manifest["files"]) == [str(path)]
+    assert manifest["files"][str(path)].startswith("sha256:")
+    named = [*manifest["train"], *manifest["validation"], *manifest["test"]]
+    assert sorted(named) == sorted(f"a.jsonl:{i}" for i in range(1, 11))
+    assert manifest["rows"]["train"] == len(manifest["train"])
+
+
+def test_the_fingerprint_is_of_the_contents_in_any_order() -> None:
+    rows = some_rows([(str(i), "a", None) for i in range(5)])
+    assert fingerprint(rows) == fingerprint(rows[::-1])
+    assert fingerprint(rows) != fingerprint(rows[1:])
+    assert fingerprint(rows) != fingerprint([*rows, rows[0]])  # how often counts too
+    assert fingerprint([]).startswith("sha256:")
+
+
+def test_rows_that_stand_twice_in_a_part_are_counted(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}"} for i in range(10)] + [{"text": "text 1"}] * 2
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    assert prepared(tmp_path).num_duplicates == 2
+
+
+def test_the_place_of_a_row_is_its_file_and_line() -> None:
+    assert str(Problem(Row("a.csv:3", {}).place, "is empty")) == "a.csv:3: is empty"
+    assert data.KINDS == ("jsonl", "json", "csv", "tsv", "parquet")

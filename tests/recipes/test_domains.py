@@ -1,0 +1,87 @@
+"""The three domains behind one face: what is asked of whom, and which rows cannot be learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune.config import TrainConfig
+from finetune.encoding import Example
+from recipes import domains
+from recipes.config import Recipe
+from recipes.data import Checked
+from recipes.errors import InputError, Problems
+from tests import tiny
+from tests.recipes.rows import write_jsonl
+
+
+def recipe_of(kind: str, **sections: Any) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "name": "r",
+            "recipe": kind,
+            "base": {"checkpoint": "x"},
+            "data": {"train": "rows.jsonl", "test_fraction": 0.5},
+            "gate": {"accuracy": {"metric": "accuracy", "at_least": 0.0}},
+        }
+        | sections
+    )
+
+
+def test_each_recipe_reads_its_rows_and_has_tasks_of_all_three_families(tmp_path: Path) -> None:
+    rows = {
+        "qa": tiny.qa_rows(16),
+        "classification": tiny.class_rows(36),
+        "chat": [{"messages": messages} for messages in tiny.chat_rows(12)],
+    }
+    for kind, ones in rows.items():
+        write_jsonl(tmp_path / "rows.jsonl", ones)
+        domain = domains.read(recipe_of(kind), tmp_path)
+        assert {task.family for task in domain.tasks} == {"accuracy", "bias", "hallucination"}
+        assert [t.name for t in domain.base_tasks] == [t.name for t in domain.tasks]
+        assert (domain.head == "causal-lm") == (kind != "classification")
+        assert domain.labels == (tiny.LABELS if kind == "classification" else ())
+        assert domain.parts.validation, kind
+        private = domains.read(recipe_of(kind, privacy={"epsilon": 8.0}), tmp_path)
+        assert not private.parts.validation  # it would be chosen by, which costs budget
+
+
+def test_the_base_of_a_classification_is_asked_fewer_of_the_same_items(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", tiny.class_rows(40))
+    recipe = recipe_of("classification", eval={"max_base_items": 4, "max_items": 9})
+    domain = domains.read(recipe, tmp_path)
+    assert (domain.tasks[0].num_items, domain.base_tasks[0].num_items) == (9, 4)
+
+
+def test_only_the_tasks_that_are_named_are_asked_in_that_order(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", tiny.qa_rows(16))
+    names = ["unsupported_answers", "question_answering"]
+    domain = domains.read(recipe_of("qa", eval={"tasks": names}), tmp_path)
+    assert [task.name for task in domain.tasks] == names
+    with pytest.raises(InputError, match=r"eval\.tasks: f1, rouge is no task of the qa recipe"):
+        domains.read(recipe_of("qa", eval={"tasks": ["f1", "bbq_form", "rouge"]}), tmp_path)
+
+
+def row(place: str) -> Checked[str]:
+    return Checked(place, place, "secret", "key", "key", "", None, "digest")
+
+
+def test_a_row_whose_answer_is_cut_is_refused_unless_that_is_allowed() -> None:
+    rows = [row("a.jsonl:1"), row("a.jsonl:2")]
+    examples = [
+        Example("1", (1, 2), (False, True)),
+        Example("2", (1, 2, 3), (False, True, True), num_cut=4),
+    ]
+    strict, lax = TrainConfig(max_length=8), TrainConfig(allow_truncation=True)
+    with pytest.raises(Problems, match=r"1 rows are longer than train\.max_length 8") as caught:
+        domains.refuse_unfit(rows, examples, strict)
+    assert [str(p) for p in caught.value.problems] == ["a.jsonl:2: at least 7 tokens, 4 cut"]
+    domains.refuse_unfit(rows, examples, lax)
+
+
+def test_a_row_that_teaches_the_model_never_to_stop_is_always_refused() -> None:
+    endless = Example("1", (1, 2), (False, True), has_stop=False)
+    with pytest.raises(Problems, match="1 rows would teach the model never to stop"):
+        domains.refuse_unfit([row("a.jsonl:1")], [endless], TrainConfig(allow_truncation=True))
