@@ -1,0 +1,101 @@
+"""Customer text never reaches a log, a record or the ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli import Done, assay_here, rows_of, write_recipe, write_rows
+
+CANARY = "Xanthippe-4711"
+
+KINDS = ("qa", "classification", "chat")
+
+
+def marked(value: Any) -> Any:
+    """Put the canary into every text of a row but its label and its id."""
+    if isinstance(value, dict):
+        kept = ("label", "id", "role")
+        return {k: v if k in kept else marked(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [marked(one) for one in value]
+    return f"{value} {CANARY}"
+
+
+def marked_rows(kind: str) -> list[Any]:
+    return [marked(row) for row in rows_of(kind)]
+
+
+def is_silent(done: Done) -> bool:
+    return CANARY not in done.out and CANARY not in done.err
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_check_and_plan_show_no_text_unless_asked(
+    tmp_path: Path, tiny_base: Path, kind: str
+) -> None:
+    write_rows(tmp_path / "rows.jsonl", marked_rows(kind))
+    write_recipe(tmp_path, kind, tiny_base)
+    for arguments in (("check",), ("check", "--json"), ("plan",)):
+        done = assay_here(*arguments, "recipe.yaml", folder=tmp_path)
+        assert done.code == 0, done.err
+        assert is_silent(done)
+    shown = assay_here("check", "recipe.yaml", "--show", 2, folder=tmp_path)
+    assert CANARY in shown.out.replace("\n", "")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_that_is_refused_is_not_quoted(tmp_path: Path, tiny_base: Path, kind: str) -> None:
+    rows = marked_rows(kind)
+    bad = [{key: [row[key], 5] for key in row} for row in rows[:3]] + [
+        {key: {"deep": row[key]} for key in row if key != "id"} for row in rows[3:6]
+    ]
+    path = write_rows(tmp_path / "rows.jsonl", [*rows, *bad])
+    path.write_text(path.read_text() + f'{{"text": "{CANARY}", \n"{CANARY}"\n["{CANARY}"]\n')
+    write_recipe(tmp_path, kind, tiny_base)
+    done = assay_here("check", "recipe.yaml", folder=tmp_path)
+    assert done.code == 2
+    assert "9 bad rows" in done.err
+    assert is_silent(done)
+
+
+def test_a_test_row_that_stands_in_the_training_data_is_not_quoted(
+    tmp_path: Path, tiny_base: Path
+) -> None:
+    rows = marked_rows("qa")
+    write_rows(tmp_path / "rows.jsonl", rows)
+    write_rows(tmp_path / "test.jsonl", rows[:5])
+    write_recipe(tmp_path, "qa", tiny_base, data={"test": "test.jsonl"})
+    done = assay_here("run", "recipe.yaml", folder=tmp_path)
+    assert done.code == 2
+    assert "5 test rows stand in the training data" in done.err
+    assert is_silent(done)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_private_run_writes_customer_text_into_no_log_and_no_record(
+    tmp_path: Path, tiny_base: Path, kind: str
+) -> None:
+    rows = [*marked_rows(kind), {"note": CANARY}]  # the last is dropped, and written down
+    write_rows(tmp_path / "rows.jsonl", rows)
+    write_recipe(
+        tmp_path,
+        kind,
+        tiny_base,
+        data={"drop_bad_rows": True},
+        privacy={"epsilon": 8},
+        train={"schedule": "constant"},
+    )
+    done = assay_here("run", "recipe.yaml", "--json", folder=tmp_path)
+    assert done.code in (0, 3), done.err
+    assert is_silent(done)
+    run = tmp_path / "runs" / "a-run"
+    names = ("record.json", "data.json", "training.jsonl", "ledger.jsonl", "decision.json")
+    for name in (*names, "resolved.yaml", "eval/adapter/report.json"):
+        assert (run / name).is_file(), name
+        assert CANARY not in (run / name).read_text(), name
+    in_weights = [p for p in run.rglob("*.safetensors") if CANARY.encode() in p.read_bytes()]
+    assert not in_weights

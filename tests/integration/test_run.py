@@ -1,0 +1,334 @@
+"""The main job end to end on a tiny checkpoint: run, gate, merge, ship, verify, compare, audit."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import tiny
+from tests.cli import (
+    Done,
+    assay,
+    assay_here,
+    flip_a_byte,
+    rows_of,
+    state_of,
+    write_recipe,
+    write_rows,
+)
+
+pytestmark = pytest.mark.slow
+
+ALWAYS = {
+    "resolved.yaml",
+    "record.json",
+    "data.json",
+    "adapter/adapter_config.json",
+    "adapter/adapter_model.safetensors",
+    "training.jsonl",
+    "eval/base/report.json",
+    "eval/adapter/report.json",
+    "decision.json",
+    "report.html",
+}
+
+
+def check_folder(run: Path, kind: str, *, is_private: bool, is_merged: bool) -> None:
+    """The folder holds what the design promises, no more of some, and all of it can be read."""
+    files = set(state_of(run))
+    assert files >= ALWAYS
+    assert ("ledger.jsonl" in files) == is_private
+    assert ("merged/merge.json" in files) == is_merged
+    assert (run / "merged").is_dir() == is_merged
+    assert not [name for name in files if name.startswith(("checkpoints/", "."))]
+    assert not [name for name in files if name.endswith((".bin", ".pt", ".pkl", ".tmp"))]
+    record = json.loads((run / "record.json").read_text())
+    assert (record["status"], record["recipe"]) == ("complete", kind)
+    assert record["is_private"] == is_private
+    data = json.loads((run / "data.json").read_text())
+    assert data["rows"]["train"] == len(data["train"]) == record["rows"]["train"]
+    steps = [json.loads(line)["step"] for line in (run / "training.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+    assert steps
+    for target in ("base", "adapter", *(["merged"] if is_merged else [])):
+        report = json.loads((run / "eval" / target / "report.json").read_text())
+        assert (report["schema"], report["target"]["kind"]) == (1, target)
+        for task in report["tasks"]:
+            samples = (run / "eval" / target / "samples" / f"{task}.jsonl").read_text()
+            assert len(samples.splitlines()) == report["tasks"][task]["n"]
+    check_page((run / "report.html").read_text())
+
+
+def check_page(page: str) -> None:
+    """A page is whole and asks nothing of the network."""
+    assert page.lower().startswith("<!doctype html>")
+    assert page.rstrip().endswith("</html>")
+    assert "<script src" not in page
+    assert not re.search(r'<link(?![^>]*href="data:)', page)
+    assert not re.search(r"(?:src|href)\s*=\s*[\"']?(?:https?:)?//", page)
+    assert not re.search(r"url\(\s*[\"']?(?:https?:)?//|@import", page)
+
+
+def copied(run: Path, to: Path) -> Path:
+    shutil.copytree(run, to, copy_function=shutil.copy2)
+    return to
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
+    """A folder with a question-answering run that passed, made by a process of its own."""
+    folder = tmp_path_factory.mktemp("story")
+    tasks = ["question_answering", "unsupported_answers"]
+    write_recipe(folder, "qa", tiny_base, name="first", eval={"tasks": tasks, "max_items": 6})
+    done = assay("run", "recipe.yaml", "--json", folder=folder)
+    assert done.code == 0, done.err
+    outcome = done.json()
+    assert (outcome["passed"], outcome["epsilon"]) == (True, None)
+    assert outcome["merged"] == "runs/first/merged"
+    assert (folder / outcome["report"]).is_file()
+    return folder
+
+
+def test_a_run_that_passes_is_merged_with_its_proof(story: Path) -> None:
+    run = story / "runs" / "first"
+    check_folder(run, "qa", is_private=False, is_merged=True)
+    decision = json.loads((run / "decision.json").read_text())
+    assert (decision["passed"], decision["target"]["kind"]) == (True, "merged")
+    merged = json.loads((run / "merged" / "merge.json").read_text())
+    assert merged["identity"] == decision["target"]["merged"]
+    proof = merged["proof"]
+    assert 0 <= proof["mean_kl_nats"] <= proof["limit_mean_kl_nats"]
+    assert proof["num_positions"] > 0
+
+
+def test_the_same_command_again_does_nothing_again(story: Path) -> None:
+    run = story / "runs" / "first"
+    before = {n: h for n, h in state_of(run).items() if n not in ("record.json", "report.html")}
+    done = assay_here("run", "recipe.yaml", folder=story)
+    assert done.code == 0, done.err
+    after = state_of(run)
+    assert {name: after[name] for name in before} == before
+    assert "trained already" in done.err
+    for word in ("training on", "evaluating", "merging"):
+        assert word not in done.err
+    assert "PASSED" in done.out
+
+
+def test_a_run_whose_rows_were_corrected_is_not_taken_for_the_same(
+    story: Path, tmp_path: Path
+) -> None:
+    folder = copied(story, tmp_path / "story")
+    rows = rows_of("qa")
+    rows[1]["answers"] = ["another answer"]
+    write_rows(folder / "rows.jsonl", rows)
+    before = state_of(folder / "runs")
+    done = assay_here("run", "recipe.yaml", folder=folder)
+    assert done.code == 2
+    assert "the rows have changed" in done.err
+    assert state_of(folder / "runs") == before
+
+
+def test_fresh_begins_anew(story: Path, tmp_path: Path) -> None:
+    folder = copied(story, tmp_path / "story")
+    (folder / "runs" / "first" / "left.txt").write_text("from before")
+    done = assay_here(
+        "train", "recipe.yaml", "--fresh", "--set", "train.seed=3", "--json", folder=folder
+    )
+    assert done.code == 0, done.err
+    assert done.json()["adapter"] == "runs/first/adapter"
+    files = set(state_of(folder / "runs" / "first"))
+    assert "adapter/adapter_model.safetensors" in files
+    assert not files & {"left.txt", "decision.json", "report.html", "merged/merge.json"}
+
+
+def test_what_is_shipped_is_verified_and_a_changed_bit_or_a_planted_file_is_seen(
+    story: Path, tmp_path: Path
+) -> None:
+    run, release = story / "runs" / "first", tmp_path / "release"
+    done = assay_here("ship", run, "-o", release, "--json", folder=story)
+    assert done.code == 0, done.err
+    assert done.json() == {"release": str(release)}
+    files = set(state_of(release))
+    assert files >= {
+        "MANIFEST.json",
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "evidence/decision.json",
+        "evidence/record.json",
+        "evidence/report.json",
+    }
+    texts = [p.read_text() for p in release.rglob("*") if p.suffix in (".json", ".md", ".jsonl")]
+    assert not [text for text in texts if str(story) in text], "this machine's paths are in it"
+    done = assay_here("verify", release, "--json", folder=story)
+    assert done.code == 0, done.err
+    assert done.json()["num_files"] == len(files) - 1
+    assert "files agree" in assay_here("verify", release, folder=story).out
+    again = assay_here("ship", run, "-o", release, folder=story)
+    assert (again.code, "exists already" in again.err) == (2, True)
+
+    changed = copied(release, tmp_path / "changed")
+    for name in sorted(files - {"MANIFEST.json"}):
+        flip_a_byte(changed / name, at=len((changed / name).read_bytes()) // 2)
+        done = assay_here("verify", changed, folder=story)
+        assert (done.code, f"changed: {name}" in done.err) == (5, True), name
+        shutil.copy2(release / name, changed / name)
+    assert assay_here("verify", changed, folder=story).code == 0
+    for planted in ("pickled.bin", "evidence/MANIFEST.json", "deep/down/code.py"):
+        (changed / planted).parent.mkdir(parents=True, exist_ok=True)
+        (changed / planted).write_text("{}")
+        done = assay_here("verify", changed, folder=story)
+        assert (done.code, f"not listed: {planted}" in done.err) == (5, True), planted
+        (changed / planted).unlink()
+    (changed / "config.json").unlink()
+    done = assay_here("verify", changed, folder=story)
+    assert (done.code, "missing: config.json" in done.err) == (5, True)
+    (changed / "config.json").symlink_to(release / "config.json")
+    done = assay_here("verify", changed, folder=story)
+    assert (done.code, "changed: config.json" in done.err) == (5, True)
+
+
+def test_a_second_run_is_compared_with_the_first_on_one_page(story: Path, tmp_path: Path) -> None:
+    folder = copied(story, tmp_path / "story")
+    settings = ["--set", "name=second", "--set", "adapter.rank=2"]
+    done = assay_here("run", "recipe.yaml", *settings, folder=folder)
+    assert done.code in (0, 3), done.err
+    runs = ("runs/first", "runs/second")
+    done = assay_here("compare", *runs, "-o", "pages/both.html", "--json", folder=folder)
+    assert done.code == 0, done.err
+    result = done.json()
+    assert list(result["reports"]) == ["base", "first", "second"]
+    assert set(result["differences"]) == {"first", "second"}
+    check_page((folder / "pages" / "both.html").read_text())
+    markdown = (folder / "pages" / "both.md").read_text()
+    assert "first" in markdown
+    assert "second" in markdown
+    table = assay_here("compare", *runs, folder=folder)
+    assert table.code == 0
+    assert "first" in table.out
+    assert (folder / "compare.html").is_file()
+
+    other = ["--set", "name=third", "--set", "train.seed=5"]  # another split, so other test rows
+    assert assay_here("run", "recipe.yaml", *other, folder=folder).code in (0, 3)
+    done = assay_here("compare", "runs/first", "runs/third", folder=folder)
+    assert (done.code, "other rows or tasks" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("kind", ["qa", "classification", "chat"])
+def test_a_private_run_of_each_recipe_ends_with_its_ledger(
+    tmp_path: Path, tiny_base: Path, kind: str
+) -> None:
+    write_recipe(
+        tmp_path,
+        kind,
+        tiny_base,
+        privacy={"epsilon": 8},
+        gate={"privacy": {"epsilon_at_most": 8}},
+    )
+    done = assay_here("run", "recipe.yaml", "--json", folder=tmp_path)
+    assert done.code in (0, 3), done.err
+    outcome = done.json()
+    assert 0 < outcome["epsilon"] <= 8
+    assert [c["passed"] for c in outcome["decision"]["checks"] if c["family"] == "privacy"] == [
+        True
+    ]
+    run = tmp_path / "runs" / "a-run"
+    check_folder(run, kind, is_private=True, is_merged=outcome["passed"])
+    assert "seed" not in (run / "ledger.jsonl").read_text()
+    for target in ("recipe.yaml", run):
+        audited = assay_here("audit", target, "--json", folder=tmp_path)
+        assert audited.code == 0, audited.err
+        found = audited.json()
+        assert found["is_private"]
+        assert not [f for f in found["findings"] if f["status"] == "fail"]
+    assert found["statement"]["epsilon"] == pytest.approx(outcome["epsilon"])
+    assert "steps charged" in assay_here("audit", run, folder=tmp_path).out
+
+    ledger = (run / "ledger.jsonl").read_text()
+    (run / "ledger.jsonl").write_text(ledger.replace('"charge":1', '"charge":2', 1))
+    assert assay_here("audit", run, folder=tmp_path).code == 5
+    assert assay_here("gate", run, folder=tmp_path).code == 5
+    (run / "ledger.jsonl").unlink()
+    assert assay_here("audit", run, folder=tmp_path).code == 5
+    assert assay_here("gate", run, folder=tmp_path).code == 5
+
+
+@pytest.mark.parametrize("kind", ["classification", "chat"])
+def test_a_strict_gate_refuses_and_nothing_is_merged_or_shipped(
+    tmp_path: Path, tiny_base: Path, kind: str
+) -> None:
+    metric = {"classification": "accuracy", "chat": "rouge_l"}[kind]
+    rule = {"metric": metric, "at_least": 0.999, "min_items": 1}
+    write_recipe(tmp_path, kind, tiny_base, gate={"accuracy": rule})
+    run = tmp_path / "runs" / "a-run"
+    done = assay_here("run", "recipe.yaml", "--json", folder=tmp_path)
+    check_gate_refused(done, metric)
+    assert done.json()["passed"] is False
+    check_folder(run, kind, is_private=False, is_merged=False)
+    for verb in ("merge", "gate"):
+        check_gate_refused(assay_here(verb, run, folder=tmp_path), "the gate refused")
+    assert not (run / "merged").exists()
+    done = assay_here("ship", run, "-o", "release", folder=tmp_path)
+    assert done.code in (2, 3)
+    assert not (tmp_path / "release").exists()
+    again = assay_here("run", "recipe.yaml", folder=tmp_path)
+    check_gate_refused(again, metric)
+    assert "evaluating" not in again.err
+    audited = assay_here("audit", run, "--json", folder=tmp_path)
+    assert (audited.code, audited.json()["is_private"]) == (0, False)
+
+
+def check_gate_refused(done: Done, *words: str) -> None:
+    assert done.code == 3, done.err
+    assert "Traceback" not in done.err
+    for word in words:
+        assert word in done.said
+
+
+def test_several_labels_are_trained_evaluated_and_merged(tmp_path: Path, tiny_base: Path) -> None:
+    rows: list[Any] = [
+        {"text": row["text"], "labels": [row["label"], "short"][: 1 + i % 2]}
+        for i, row in enumerate(tiny.class_rows(36))
+    ]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    write_recipe(tmp_path, "classification", tiny_base)
+    done = assay_here("run", "recipe.yaml", "--json", folder=tmp_path)
+    assert done.code in (0, 3), done.err
+    check_folder(
+        tmp_path / "runs" / "a-run",
+        "classification",
+        is_private=False,
+        is_merged=done.json()["passed"],
+    )
+
+
+def test_every_verb_prints_json_that_parses(story: Path, tmp_path: Path) -> None:
+    """Those that the other tests have not: and nothing else is on standard output."""
+    run = "runs/first"
+    for arguments, keys in (
+        (("check", "recipe.yaml"), {"rows", "median_tokens"}),
+        (("plan", "recipe.yaml"), {"steps", "tasks"}),
+        (("plan", "recipe.yaml", "--set", "privacy.epsilon=8"), {"steps", "privacy"}),
+        (("train", "recipe.yaml"), {"run", "adapter"}),
+        (("eval", run), {"first/base", "first/adapter", "first/merged"}),
+        (("gate", run), {"passed", "decision"}),
+        (("merge", run), {"passed", "merged"}),
+        (("audit", run), {"is_private", "findings"}),
+        (("doctor",), {"machine", "problems"}),
+        (("init", "qa", "-o", tmp_path / "qa.yaml"), {"file"}),
+    ):
+        done = assay_here(*arguments, "--json", folder=story)
+        assert done.code == 0, done.err
+        assert done.json().keys() >= keys, arguments
+    assert assay_here("schema", folder=story).json()["title"] == "Recipe"
+    for verb in ("check", "plan"):  # and for a person
+        assert assay_here(verb, "recipe.yaml", folder=story).out
+    for verb in ("eval", "gate", "audit"):
+        assert assay_here(verb, run, folder=story).out
+    assert assay_here("doctor", folder=story).out
