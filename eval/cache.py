@@ -8,8 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from eval.task import Progress
+
+Found = Iterable[list[tuple[int, Any]]]
+"""Positions of requests and their answers, batch by batch."""
 
 
 class Cache:
@@ -83,3 +90,25 @@ class Cache:
                 self._known[entry["key"]] = entry["value"]
             except (ValueError, KeyError, TypeError):
                 continue  # torn by a kill: that request is asked again
+
+
+def remember(
+    cache: Cache,
+    kind: str,
+    requests: Sequence[object],
+    parameters: object,
+    compute: Callable[[list[int]], Found],
+    progress: Progress,
+) -> list[Any]:
+    """Return the answers to all requests; compute those that are new, each once."""
+    keys = [cache.key(kind, request, parameters) for request in requests]
+    copies = Counter(keys)
+    first = {key: i for i, key in reversed(list(enumerate(keys)))}
+    missing = [i for i, key in enumerate(keys) if key not in cache and first[key] == i]
+    progress(len(keys) - sum(copies[keys[i]] for i in missing))
+    for batch in compute(missing):
+        for i, value in batch:
+            cache.put(keys[i], value)
+        cache.flush()
+        progress(sum(copies[keys[i]] for i, _ in batch))
+    return [cache.get(key) for key in keys]

@@ -14,7 +14,7 @@ from eval.task import Progress
 
 
 class ClassModel(Protocol):
-    """What is asked for classes: `eval.model.Classifier` or `eval.model.ZeroShotClassifier`."""
+    """What is asked for classes: `eval.classifier.Classifier` or `ZeroShotClassifier`."""
 
     def probabilities(self, texts: Sequence[str], progress: Progress) -> NDArray[np.float64]:
         """Return P(label | text), shape (texts, labels)."""

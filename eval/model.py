@@ -1,32 +1,31 @@
-"""The engine: log-likelihoods, generations and class probabilities of one model under test.
+"""The engine: log-likelihoods and generations of one model under test.
 
 Sums are exact in the sense that matters to a comparison: in float32 or wider whatever the model's
 own precision, over tokens cut at the same places as in training, and independent of what else is
 in the batch but for rounding.
 
-B requests, T tokens, C classes.
+B requests, T tokens.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jinja2
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from eval.batching import Steps, batches, pad, quiet
-from eval.cache import Cache
+from eval.batching import batches, pad, quiet
+from eval.cache import Cache, Found, remember
 from eval.errors import EvaluationError
-from eval.scoring import Scorer, Tokens, finite, inference
+from eval.scoring import Scorer, finite, inference
 from eval.task import Progress
+from eval.tokens import Tokens
 
 Pieces = Sequence[tuple[str, bool]]
 """A request: texts in order, and of each whether it is scored."""
@@ -36,7 +35,7 @@ Message = Mapping[str, str]
 
 _PROMPTS_AT_ONCE = 32
 
-_Found = Iterable[list[tuple[int, Any]]]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -148,33 +147,71 @@ class LanguageModel:
         it has none. If its own first token already is that one, it serves, and is not scored
         (the rule of lm-evaluation-harness).
 
-        Contexts that several requests share are read once. The first time, this is checked
-        against reading them apart; a model for which the two disagree is always read apart.
+        Tokens that requests share at their beginning are read once (`eval.trie`). The first time,
+        this is checked against reading requests apart; a model for which the two disagree is
+        always read apart.
 
         Raises:
             EvaluationError: if a request is longer than the model's context window, or the model
                 gives no finite number.
         """
         asked = [[[text, scored] for text, scored in request] for request in requests]
+        known: dict[str, list[int]] = {}
+        return self._score(
+            "score", asked, lambda i: self._encode(requests[i], known), progress=progress
+        )
 
-        def compute(missing: list[int]) -> _Found:
-            known: dict[str, list[int]] = {}
-            tokens = [self._encode(requests[i], known) for i in missing]
-            for found in self._scorer.score(tokens):
+    def loglikelihoods(
+        self, pairs: Sequence[tuple[str, str]], progress: Progress = quiet, *, joint: bool = False
+    ) -> list[Loglikelihood]:
+        """Return the log-likelihood of each continuation after its context; see `score`.
+
+        Args:
+            pairs: contexts and continuations.
+            progress: called with the number of pairs done.
+            joint: tokenise the two together and cut after as many tokens as the context alone
+                has, with spaces at the context's end moved over, as lm-evaluation-harness does:
+                for figures that are compared with its own. Where a token spans the boundary that
+                cut is off by a token; the log says how often.
+        """
+        if not joint:
+            requests = [((context, False), (text, True)) for context, text in pairs]
+            return [scores[0] for scores in self.score(requests, progress)]
+        num_spanned = 0
+
+        def encode(i: int) -> Tokens:
+            nonlocal num_spanned
+            tokens, is_spanned = self._encode_joint(*pairs[i])
+            num_spanned += is_spanned
+            return tokens
+
+        found = self._score("joint", [list(pair) for pair in pairs], encode, progress=progress)
+        if num_spanned:
+            _log.warning(
+                "in %d of %d requests a token spans the end of the context and the beginning of "
+                "what is scored; they are cut as lm-evaluation-harness cuts them",
+                num_spanned,
+                len(pairs),
+            )
+        return [scores[0] for scores in found]
+
+    def _score(
+        self,
+        kind: str,
+        asked: Sequence[object],
+        encode: Callable[[int], Tokens],
+        *,
+        progress: Progress,
+    ) -> list[list[Loglikelihood]]:
+        def compute(missing: list[int]) -> Found:
+            for found in self._scorer.score([encode(i) for i in missing]):
                 yield [
                     (missing[i], [[finite(value), num] for value, num in scores])
                     for i, scores in found
                 ]
 
-        values = _remember(self.cache, "score", asked, None, compute, progress)
+        values = remember(self.cache, kind, asked, None, compute, progress)
         return [[Loglikelihood(value, num) for value, num in scores] for scores in values]
-
-    def loglikelihoods(
-        self, pairs: Sequence[tuple[str, str]], progress: Progress = quiet
-    ) -> list[Loglikelihood]:
-        """Return the log-likelihood of each continuation after its context; see `score`."""
-        requests = [((context, False), (text, True)) for context, text in pairs]
-        return [scores[0] for scores in self.score(requests, progress)]
 
     def generate(
         self,
@@ -200,7 +237,7 @@ class LanguageModel:
         parameters = [max_new_tokens, num_samples, temperature, seed if temperature else 0]
         numbers = range(num_samples)
 
-        def compute(missing: list[int]) -> _Found:
+        def compute(missing: list[int]) -> Found:
             tokens = [self._tokenize(prompts[i]) for i in missing]
             lengths = [len(ids) + max_new_tokens for ids in tokens]
             self._check_window(max(lengths, default=0))
@@ -220,7 +257,7 @@ class LanguageModel:
                     for place, i in enumerate(batch)
                 ]
 
-        return _remember(self.cache, "generate", list(prompts), parameters, compute, progress)
+        return remember(self.cache, "generate", list(prompts), parameters, compute, progress)
 
     def _render(self, messages: Sequence[Message], *, is_prompt: bool) -> str:
         if self.tokenizer.chat_template is None:
@@ -255,6 +292,24 @@ class LanguageModel:
             ids += known[text]
             owners += [num_pieces if is_scored else -1] * len(known[text])
             num_pieces += is_scored
+        return self._request(ids, owners, num_pieces)
+
+    def _encode_joint(self, context: str, text: str) -> tuple[Tokens, bool]:
+        """Return the request, and whether a token spans the boundary."""
+        stem = context.rstrip()
+        context, text = stem, context[len(stem) :] + text
+        before = self._tokenize(context)
+        ids = self._tokenize(context + text)
+        is_spanned = ids[: len(before)] != before
+        if text and len(ids) <= len(before):
+            raise EvaluationError(
+                "a context swallows what is scored after it: together they have no more tokens "
+                "than the context alone; begin the continuation with a space, or change the prompt"
+            )
+        owners = [-1] * len(before) + [0] * (len(ids) - len(before))
+        return self._request(ids, owners, 1), is_spanned
+
+    def _request(self, ids: list[int], owners: list[int], num_pieces: int) -> Tokens:
         if owners and owners[0] >= 0:
             start = self._start_id()
             if ids[0] == start:
@@ -334,151 +389,6 @@ class _Draw(LogitsProcessor):  # type: ignore[misc] # transformers is not follow
         for row, generator in zip(noise_BV, self._generators, strict=True):
             row.exponential_(generator=generator)
         return scores.float() / self._temperature - noise_BV.log().to(scores.device)
-
-
-class Classifier:
-    """A model with a classification head."""
-
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        labels: tuple[str, ...],
-        *,
-        is_multi_label: bool = False,
-        max_length: int | None = None,
-        max_tokens_per_batch: int = 8192,
-        cache: Cache | None = None,
-    ) -> None:
-        """Wrap a model.
-
-        Args:
-            model: for sequence classification, with or without an adapter.
-            tokenizer: its own.
-            labels: names of the classes, in the order of the model's outputs.
-            is_multi_label: whether several classes may hold at once.
-            max_length: longer texts are cut there, as they were in training; without it, at the
-                model's context window.
-            max_tokens_per_batch: padded tokens in one forward pass; only memory and speed.
-            cache: where answers outlive the process; none keeps them in memory.
-
-        Raises:
-            EvaluationError: if the model has another number of classes.
-        """
-        if model.config.num_labels != len(labels):
-            raise EvaluationError(
-                f"the model tells {model.config.num_labels} classes apart, and the data has "
-                f"{len(labels)} labels; evaluate with the labels it was trained on"
-            )
-        self.model = model
-        self.tokenizer = tokenizer
-        self.labels = labels
-        self.is_multi_label = is_multi_label
-        self.cache = cache if cache is not None else Cache(None, "")
-        text_config = model.config.get_text_config()
-        self._max_length = max_length or getattr(text_config, "max_position_embeddings", None)
-        self._max_tokens = max_tokens_per_batch
-
-    def probabilities(
-        self, texts: Sequence[str], progress: Progress = quiet
-    ) -> NDArray[np.float64]:
-        """Return P(label | text), shape (texts, labels); rows sum to 1 unless multi-label.
-
-        Raises:
-            EvaluationError: if the model gives no finite number.
-        """
-
-        def compute(missing: list[int]) -> _Found:
-            tokens = [self._encode(texts[i]) for i in missing]
-            # without a padding token the model cannot tell where a text ends
-            at_once = 1 if self.model.config.get_text_config().pad_token_id is None else None
-            for batch in batches(
-                [len(ids) for ids in tokens], max_tokens=self._max_tokens, max_requests=at_once
-            ):
-                rows = self._read([tokens[i] for i in batch])
-                yield [(missing[i], row) for i, row in zip(batch, rows, strict=True)]
-
-        parameters = [list(self.labels), self.is_multi_label, self._max_length]
-        found = _remember(self.cache, "classify", list(texts), parameters, compute, progress)
-        return np.array(found, dtype=np.float64).reshape(len(texts), len(self.labels))
-
-    def _encode(self, text: str) -> list[int]:
-        ids = self.tokenizer(text, verbose=False)["input_ids"][: self._max_length]
-        return list(ids) or [self.tokenizer.eos_token_id]
-
-    def _read(self, tokens: list[list[int]]) -> list[list[float]]:
-        pad_id = self.model.config.get_text_config().pad_token_id
-        ids_BT, mask_BT = pad(tokens, pad_id or 0, self.model.device)
-        with inference(self.model):
-            logits_BC = self.model(input_ids=ids_BT, attention_mask=mask_BT).logits.double()
-        p_BC = logits_BC.sigmoid() if self.is_multi_label else logits_BC.softmax(1)
-        return [[finite(p) for p in row] for row in p_BC.tolist()]
-
-
-class ZeroShotClassifier:
-    """A language model that was not trained on the labels, asked for the likeliest name of one."""
-
-    is_multi_label = False
-
-    def __init__(
-        self, language_model: LanguageModel, labels: tuple[str, ...], instruction: str
-    ) -> None:
-        """Take a language model as a classifier.
-
-        Args:
-            language_model: the model that is asked.
-            labels: names of the classes; an underscore in a name is read as a space.
-            instruction: what to do, put before each text.
-        """
-        self.labels = labels
-        self.cache = language_model.cache
-        self._language_model = language_model
-        self._names = [" ".join(label.replace("_", " ").split()) for label in labels]
-        self._instruction = instruction
-
-    def probabilities(
-        self, texts: Sequence[str], progress: Progress = quiet
-    ) -> NDArray[np.float64]:
-        """Return P(label | text), shape (texts, labels); rows sum to 1.
-
-        It is the softmax over labels of the mean log-likelihood per token of the label's name, as
-        the reply to instruction and text. These are no calibrated probabilities.
-        """
-        pairs = [
-            pair
-            for text in texts
-            for pair in self._language_model.pairs(
-                [{"role": "user", "content": f"{self._instruction}\n\nText: {text}\nLabel:"}],
-                self._names,
-            )
-        ]
-        steps = Steps(progress, num_requests=len(pairs), num_items=len(texts))
-        found = self._language_model.loglikelihoods(pairs, steps)
-        scores = np.array([ll.per_token for ll in found]).reshape(len(texts), len(self.labels))
-        p = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return np.asarray(p / p.sum(axis=1, keepdims=True), dtype=np.float64)
-
-
-def _remember(
-    cache: Cache,
-    kind: str,
-    requests: Sequence[object],
-    parameters: object,
-    compute: Callable[[list[int]], _Found],
-    progress: Progress,
-) -> list[Any]:
-    """Return the answers to all requests; compute those that are new, each once."""
-    keys = [cache.key(kind, request, parameters) for request in requests]
-    copies = Counter(keys)
-    first = {key: i for i, key in reversed(list(enumerate(keys)))}
-    missing = [i for i, key in enumerate(keys) if key not in cache and first[key] == i]
-    progress(len(keys) - sum(copies[keys[i]] for i in missing))
-    for batch in compute(missing):
-        for i, value in batch:
-            cache.put(keys[i], value)
-        cache.flush()
-        progress(sum(copies[keys[i]] for i, _ in batch))
-    return [cache.get(key) for key in keys]
 
 
 def _seed_of(text: str) -> int:

@@ -1,16 +1,17 @@
-"""Log-likelihoods of many requests: batches, the head only where needed, shared contexts once.
+"""Log-likelihoods of many requests: shared tokens read once, the LM head only where needed.
 
-B requests or contexts, T tokens, P tokens of a context, D width, V vocabulary, N rows of logits
-or continuations.
+B tries or requests, N nodes or tokens, P tokens of a shared prefix, R rows of logits,
+V vocabulary, D width.
 """
 
 from __future__ import annotations
 
+import copy
+import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,200 +19,222 @@ from torch import Tensor, nn
 
 from eval.batching import batches, pad
 from eval.errors import EvaluationError
+from eval.tokens import Tokens
+from eval.trie import Trie, build, groups, shared_prefix
 
 Scores = list[tuple[float, int]]
 """Of each scored piece of a request: summed log-likelihood in nats, and number of tokens."""
 
-_Group = tuple[tuple[int, ...], list[int]]
-"""A context, and the positions of the requests that go on from it."""
+_Found = Iterator[list[tuple[int, Scores]]]
 
-_ROWS_AT_ONCE = 1024  # of float32 logits: 0.5 GB at a vocabulary of 128,000
-_WORTH_SHARING = 8  # tokens; a shorter context costs less than keeping it
+_ROWS_AT_ONCE = 512  # of float32 logits: 0.25 GB at a vocabulary of 128,000
+_WORTH_KEEPING = 8  # tokens; a shorter prefix costs less than keeping it
+_MAX_NODES = 1024  # of a trie: its mask is dense
 
-
-@dataclass(frozen=True)
-class Tokens:
-    """A request as tokens, up to its last scored one. The first is never scored."""
-
-    ids: tuple[int, ...]
-    owners: tuple[int, ...]
-    """For each token the number of the scored piece it belongs to, or -1."""
-
-    num_pieces: int
-
-    @property
-    def num_rows(self) -> int:
-        """Number of scored tokens."""
-        return sum(owner >= 0 for owner in self.owners)
-
-    @property
-    def context(self) -> tuple[int, ...] | None:
-        """What comes before the one scored piece; None if there are several, or it is empty."""
-        start = len(self.ids) - self.num_rows
-        is_one = self.num_pieces == 1 and all(owner < 0 for owner in self.owners[:start])
-        return self.ids[:start] if is_one and self.ids else None
+_log = logging.getLogger(__name__)
 
 
 class Scorer:
     """Scores tokenised requests with one model.
 
-    Contexts that several requests share are read once. The first time, this is checked against
-    reading them apart; a model for which the two disagree is always read apart.
+    Requests that begin alike are read as tries, and what all of them begin with is read once and
+    kept. The first time, this is checked against reading requests apart; a model for which the
+    two disagree, or that cannot be read so, is always read apart, and the log says so.
     """
 
     def __init__(self, model: Any, *, pad_id: int, max_tokens: int) -> None:
         self._model = model
         self._pad_id = pad_id
         self._max_tokens = max_tokens
-        self._can_share: bool | None = None
+        self._takes_tries: bool | None = None
 
-    def score(self, requests: Sequence[Tokens]) -> Iterator[list[tuple[int, Scores]]]:
+    def score(self, requests: Sequence[Tokens]) -> _Found:
         """Yield positions and scores, batch by batch; each request once, in any order."""
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for i, request in enumerate(requests):
-            context = request.context
-            if context is not None and len(context) >= _WORTH_SHARING:
-                groups.setdefault(context, []).append(i)
-        shared = {context: members for context, members in groups.items() if len(members) > 1}
-        if shared and self._can_share is None:
-            self._can_share = self._check_sharing(shared, requests)
-        if not self._can_share:
-            shared = {}
-        read_once = {i for members in shared.values() for i in members}
-        apart = [i for i in range(len(requests)) if i not in read_once]
+        asked = [i for i, request in enumerate(requests) if request.num_rows]
+        if len(asked) < len(requests):
+            yield [
+                (i, [(0.0, 0)] * request.num_pieces)
+                for i, request in enumerate(requests)
+                if not request.num_rows
+            ]
+        for found in self._score([requests[i] for i in asked]):
+            yield [(asked[i], scores) for i, scores in found]
+
+    def _score(self, requests: Sequence[Tokens]) -> _Found:
+        if not requests:
+            return
+        skip = shared_prefix(requests)
+        merged = groups(requests, skip, max_nodes=_MAX_NODES, width=self._width)
+        skip = skip if skip >= _WORTH_KEEPING and len(merged) > 1 else 0
+        merged = groups(requests, skip, max_nodes=_MAX_NODES, width=self._width)
+        if skip == 0 and len(merged) == len(requests):
+            yield from self._score_apart(requests)
+            return
+        if self._takes_tries is None:
+            self._takes_tries = self._agrees(requests, merged, skip)
+            if not self._takes_tries:
+                _log.warning(
+                    "%s is read one request at a time: it cannot take tree attention, so shared "
+                    "texts are read again for each request",
+                    type(self._model).__name__,
+                )
+        if not self._takes_tries or self._is_beyond_window(requests):
+            yield from self._score_apart(requests)
+            return
+        tries = [build(requests, members, skip) for members in merged]
+        prefix = requests[0].ids[:skip]
+        kept = self._read_prefix(prefix) if skip else None
         for batch in batches(
-            [len(requests[i].ids) for i in apart],
+            [len(trie.ids) for trie in tries],
             max_tokens=self._max_tokens,
-            rows=[requests[i].num_rows for i in apart],
+            rows=[len(trie.rows) for trie in tries],
             max_rows=_ROWS_AT_ONCE,
         ):
-            members = [apart[i] for i in batch]
-            yield list(zip(members, self._read([requests[i] for i in members]), strict=True))
-        for chunk in self._chunks(shared, requests):
-            yield self._read_shared(chunk, requests)
+            yield self._read_tries([tries[b] for b in batch], requests, skip, kept)
+
+    def _score_apart(self, requests: Sequence[Tokens]) -> _Found:
+        for batch in batches(
+            [len(request.inputs) for request in requests],
+            max_tokens=self._max_tokens,
+            rows=[request.num_rows for request in requests],
+            max_rows=_ROWS_AT_ONCE,
+        ):
+            yield list(zip(batch, self._read([requests[i] for i in batch]), strict=True))
 
     def _read(self, requests: Sequence[Tokens]) -> list[Scores]:
-        """Score requests in one forward pass, each with its own context."""
-        counts = [Counter(owner for owner in r.owners if owner >= 0) for r in requests]
-        num_pieces = max(1, *(r.num_pieces for r in requests))
-        sums_BK = torch.zeros((len(requests), num_pieces), dtype=torch.float64)
-        if any(counts):  # the last token is predicted, never read
-            ids_BT, mask_BT = self._pad([r.ids[:-1] or (self._pad_id,) for r in requests])
-            targets_BT, _ = self._pad([r.ids[1:] or (self._pad_id,) for r in requests])
-            # + 1, so that padding, whatever its id, and context are both told from pieces
-            owners = [[owner + 1 for owner in r.owners[1:]] or [0] for r in requests]
-            owners_BT, _ = pad(owners, 0, self._device)
-            rows_BT = owners_BT > 0
-            logits_NV = self._forward(rows_BT, input_ids=ids_BT, attention_mask=mask_BT)[0]
-            scores_N = _gather(logits_NV, targets_BT[rows_BT]).cpu()
-            places = rows_BT.nonzero()[:, 0].cpu(), owners_BT[rows_BT].cpu() - 1
-            sums_BK.index_put_(places, scores_N, accumulate=True)
-        return [
-            [(float(sums_BK[b, k]), counts[b][k]) for k in range(request.num_pieces)]
-            for b, request in enumerate(requests)
-        ]
+        """Score requests in one forward pass, each by itself."""
+        ids_BN, mask_BN = self._pad([request.inputs for request in requests])
+        targets_BN, _ = self._pad([request.ids[1:] for request in requests])
+        # + 1, so that padding, whatever its id, and context are both told from pieces
+        owners_BN, _ = pad([[o + 1 for o in r.owners[1:]] for r in requests], 0, self._device)
+        rows_BN = owners_BN > 0
+        with inference(self._model), _only_rows(_head(self._model), rows_BN):
+            inputs = {"input_ids": ids_BN, "attention_mask": mask_BN}
+            logits_RV = self._model(**inputs, use_cache=False).logits[0]
+        values = _gather(logits_RV, targets_BN[rows_BN])
+        return _sums(
+            requests, rows_BN.nonzero()[:, 0].tolist(), (owners_BN[rows_BN] - 1).tolist(), values
+        )
 
-    def _chunks(
-        self, shared: Mapping[tuple[int, ...], list[int]], requests: Sequence[Tokens]
-    ) -> Iterator[list[_Group]]:
-        """Cut contexts with their continuations so that the expanded batches are bounded."""
-        chunk: list[_Group] = []
-        width = num_rows = size = 0
-        for context in sorted(shared, key=lambda c: -len(c)):
-            for i in shared[context]:
-                length, rows = len(requests[i].ids), requests[i].num_rows
-                is_too_large = (size + 1) * max(width, length) > self._max_tokens
-                if chunk and (is_too_large or num_rows + rows > _ROWS_AT_ONCE):
-                    yield chunk
-                    chunk, width, num_rows, size = [], 0, 0, 0
-                if not chunk or chunk[-1][0] != context:
-                    chunk.append((context, []))
-                chunk[-1][1].append(i)
-                width, num_rows, size = max(width, length), num_rows + rows, size + 1
-        if chunk:
-            yield chunk
+    def _read_prefix(self, prefix: Sequence[int]) -> Any:
+        """Return the keys and values of a prefix, for one row."""
+        ids_1P = torch.tensor([prefix], device=self._device)
+        nothing_1P = torch.zeros_like(ids_1P, dtype=torch.bool)
+        nothing_1P[0, -1] = True  # an LM head may refuse to see no row at all
+        with inference(self._model), _only_rows(_head(self._model), nothing_1P):
+            return self._model(input_ids=ids_1P, use_cache=True).past_key_values
 
-    def _read_shared(
-        self, chunk: Sequence[_Group], requests: Sequence[Tokens]
+    def _read_tries(
+        self, tries: Sequence[Trie], requests: Sequence[Tokens], skip: int, kept: Any
     ) -> list[tuple[int, Scores]]:
-        """Score continuations, with each context read once and its keys and values kept."""
-        members = [i for _, group in chunk for i in group]
-        texts = [requests[i].ids[len(context) :] for context, group in chunk for i in group]
-        ids_BP, mask_BP = self._pad([context for context, _ in chunk], on_the_left=True)
-        last_BP = torch.zeros_like(mask_BP, dtype=torch.bool)
-        last_BP[:, -1] = True
-        logits_BV, kept = self._forward_and_keep(
-            last_BP,
-            input_ids=ids_BP,
-            attention_mask=mask_BP,
-            position_ids=(mask_BP.cumsum(1) - 1).clamp(min=0),
-        )
-        owners_N = torch.tensor(
-            [b for b, (_, group) in enumerate(chunk) for _ in group], device=self._device
-        )
-        first_N = torch.tensor([text[0] for text in texts])
-        sums_N = _gather(logits_BV, first_N, owners_N)
-        if any(len(text) > 1 for text in texts):
-            kept.batch_select_indices(owners_N)
-            ids_NT, mask_NT = self._pad([text[:-1] for text in texts])
-            targets_NT, _ = self._pad([text[1:] for text in texts])
-            starts_N1 = mask_BP.sum(1)[owners_N][:, None]
-            rows_NT = mask_NT > 0
-            logits_RV, _ = self._forward_and_keep(
-                rows_NT,
-                input_ids=ids_NT,
-                attention_mask=torch.cat([mask_BP[owners_N], mask_NT], dim=1),
-                position_ids=starts_N1 + torch.arange(ids_NT.shape[1], device=self._device),
-                past_key_values=kept,
-            )
-            rest_R = _gather(logits_RV, targets_NT[rows_NT])
-            sums_N.index_add_(0, rows_NT.nonzero()[:, 0].to(sums_N.device), rest_R)
-        return [
-            (i, [(value, len(text))])
-            for i, value, text in zip(members, sums_N.tolist(), texts, strict=True)
+        """Score the requests of some tries in one forward pass."""
+        B, N = len(tries), max(len(trie.ids) for trie in tries)
+        ids_BN, _ = self._pad([trie.ids for trie in tries])
+        places_BN, _ = pad([trie.depths for trie in tries], 0, self._device)
+        sees_BNN = torch.eye(N, dtype=torch.bool).repeat(B, 1, 1)  # padding sees itself: no NaN
+        rows_BN = torch.zeros((B, N), dtype=torch.bool)
+        for b, trie in enumerate(tries):
+            n = len(trie.ids)
+            sees_BNN[b, :n, :n] = trie.sees_nn()
+            rows_BN[b, list(trie.rows)] = True
+        prefix_BNP = torch.ones((B, N, skip), dtype=torch.bool)
+        sees_B1NM = torch.cat([prefix_BNP, sees_BNN], dim=2)[:, None].to(self._device)
+        keep: dict[str, Any] = {"use_cache": False}
+        if kept is not None:
+            past = copy.deepcopy(kept)
+            past.batch_repeat_interleave(B)
+            keep = {"use_cache": True, "past_key_values": past}
+        with inference(self._model), _only_rows(_head(self._model), rows_BN):
+            logits_RV = self._model(
+                input_ids=ids_BN,
+                attention_mask=self._mask(sees_B1NM),
+                position_ids=places_BN + skip,
+                **keep,
+            ).logits[0]
+        starts = [0]
+        for trie in tries:
+            starts.append(starts[-1] + len(trie.rows))
+        scored = [
+            (start + one.row, one)
+            for start, trie in zip(starts, tries, strict=False)
+            for one in trie.scored
         ]
+        targets = torch.tensor([one.token for _, one in scored])
+        values = _gather(logits_RV, targets, torch.tensor([row for row, _ in scored]))
+        members = sorted({one.request for _, one in scored})
+        place = {request: k for k, request in enumerate(members)}
+        sums = _sums(
+            [requests[i] for i in members],
+            [place[one.request] for _, one in scored],
+            [one.piece for _, one in scored],
+            values,
+        )
+        return list(zip(members, sums, strict=True))
 
-    def _check_sharing(
-        self, shared: Mapping[tuple[int, ...], list[int]], requests: Sequence[Tokens]
+    def _agrees(
+        self, requests: Sequence[Tokens], merged: Sequence[Sequence[int]], skip: int
     ) -> bool:
-        """Return whether this model gives the same scores when a context is read once.
+        """Return whether this model gives the same scores when requests are read as tries.
 
-        Tried on the shortest context together with the longest, so that one is padded.
+        Tried on the first and last request of a small and a large group together, so that one is
+        padded.
         """
-        contexts = {min(shared, key=len), max(shared, key=len)}
-        groups = [(context, shared[context][:2]) for context in sorted(contexts)]
-        try:
-            found = self._read_shared(groups, requests)
-        except (AttributeError, TypeError):  # another kind of cache, or no position ids
+        if getattr(self._model.config, "_attn_implementation", None) not in ("sdpa", "eager"):
             return False
+        by_size = sorted(merged, key=lambda members: (len(members) > 1, len(members)))
+        tried = [sorted({members[0], members[-1]}) for members in (by_size[0], by_size[-1])]
+        tries = [build(requests, members, skip) for members in tried]
+        try:
+            kept = self._read_prefix(requests[0].ids[:skip]) if skip else None
+            found = self._read_tries(tries, requests, skip, kept)
+        except torch.OutOfMemoryError:
+            raise
+        except (AttributeError, TypeError, ValueError, RuntimeError, NotImplementedError):
+            return False  # another kind of cache, no position ids, another form of mask
         apart = self._read([requests[i] for i, _ in found])
         noise = 1e-3 if self._model.dtype == torch.float32 else 0.1  # per token, in nats
         return all(
             abs(value - expected) <= noise * num
-            for (_, [(value, num)]), [(expected, _)] in zip(found, apart, strict=True)
+            for (_, scores), plain in zip(found, apart, strict=True)
+            for (value, num), (expected, _) in zip(scores, plain, strict=True)
         )
+
+    def _is_beyond_window(self, requests: Sequence[Tokens]) -> bool:
+        """Return whether some layer may not see all of a request; tries know no such window."""
+        window = getattr(self._model.config.get_text_config(), "sliding_window", None)
+        return window is not None and max(len(r.ids) for r in requests) > window
+
+    def _mask(self, sees_B1NM: Tensor) -> Tensor:
+        """Return what the model's attention takes as a mask: bool for sdpa, else added."""
+        if self._model.config._attn_implementation == "sdpa":
+            return sees_B1NM
+        dtype = self._model.dtype
+        return torch.where(sees_B1NM, 0.0, torch.finfo(dtype).min).to(dtype)
 
     @property
     def _device(self) -> torch.device:
         device: torch.device = self._model.device
         return device
 
-    def _pad(
-        self, sequences: Sequence[Sequence[int]], *, on_the_left: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        return pad(sequences, self._pad_id, self._device, on_the_left=on_the_left)
+    @property
+    def _width(self) -> int:
+        return int(getattr(self._model.config.get_text_config(), "hidden_size", 0) or 1024)
 
-    def _forward(self, rows_BT: Tensor, **inputs: Any) -> Tensor:
-        """Return the logits of the chosen rows, shape ``(1, N, V)``."""
-        with inference(self._model), _only_rows(_head(self._model), rows_BT):
-            logits: Tensor = self._model(**inputs, use_cache=False).logits
-        return logits
+    def _pad(self, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        return pad(sequences, self._pad_id, self._device)
 
-    def _forward_and_keep(self, rows_BT: Tensor, **inputs: Any) -> tuple[Tensor, Any]:
-        """Return the logits of the chosen rows, shape ``(N, V)``, and the model's cache."""
-        with inference(self._model), _only_rows(_head(self._model), rows_BT):
-            output = self._model(**inputs, use_cache=True)
-        return output.logits[0], output.past_key_values
+
+def _sums(
+    requests: Sequence[Tokens], owners: Sequence[int], pieces: Sequence[int], values: Tensor
+) -> list[Scores]:
+    """Add up token scores by request and piece, in float64."""
+    counts = [Counter(owner for owner in r.owners if owner >= 0) for r in requests]
+    sums_BK = torch.zeros((len(requests), max(r.num_pieces for r in requests)), dtype=torch.float64)
+    sums_BK.index_put_((torch.tensor(owners), torch.tensor(pieces)), values.cpu(), accumulate=True)
+    return [
+        [(float(sums_BK[b, k]), counts[b][k]) for k in range(request.num_pieces)]
+        for b, request in enumerate(requests)
+    ]
 
 
 @contextmanager

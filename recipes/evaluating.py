@@ -7,7 +7,8 @@ from typing import Any
 
 from eval import harness
 from eval.cache import Cache
-from eval.model import Classifier, LanguageModel, ZeroShotClassifier
+from eval.classifier import Classifier, ZeroShotClassifier
+from eval.model import LanguageModel
 from eval.stats import Difference
 from eval.task import Report, Target
 from finetune import adapter as adapters

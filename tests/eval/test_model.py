@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import MambaConfig, MambaForCausalLM
+from tokenizers import Tokenizer, models
+from transformers import MambaConfig, MambaForCausalLM, PreTrainedTokenizerFast
 
 from eval.cache import Cache
+from eval.classifier import Classifier, ZeroShotClassifier
 from eval.errors import EvaluationError
-from eval.model import Classifier, LanguageModel, Pieces, ZeroShotClassifier
+from eval.model import LanguageModel, Pieces
 from eval.scoring import Scorer
 
 CHAT = [
@@ -81,7 +83,7 @@ def test_scores_are_those_of_one_request_at_a_time(
         expected = naive_scores(causal_model, tokenizer, request)
         assert [s.num_tokens for s in found] == [num for _, num in expected]
         assert [s.value for s in found] == pytest.approx([v for v, _ in expected], abs=1e-4)
-    assert engine._scorer._can_share is True
+    assert engine._scorer._takes_tries is True
     assert sum(shown) == len(REQUESTS)
 
 
@@ -97,27 +99,34 @@ def test_a_model_that_keeps_something_else_than_keys_and_values_is_read_apart(
     ).eval()  # fmt: skip
     engine = LanguageModel(model, tokenizer)
     scores = engine.score(REQUESTS)
-    assert engine._scorer._can_share is False
+    assert engine._scorer._takes_tries is False
     expected = [naive_scores(model, tokenizer, request) for request in REQUESTS]
     assert [s.value for found in scores for s in found] == pytest.approx(
         [value for found in expected for value, _ in found], abs=1e-4
     )
 
 
-def test_where_sharing_a_context_changes_the_scores_it_is_not_shared(
-    causal_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+def test_where_tries_change_the_scores_requests_are_read_apart(
+    causal_model: Any,
+    tokenizer: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    true_read = Scorer._read_shared
+    true_read = Scorer._read_tries
 
     def wrong_read(self: Scorer, *args: Any) -> Any:
-        return [(i, [(value + 0.5, num)]) for i, [(value, num)] in true_read(self, *args)]
+        return [
+            (i, [(value + 0.5, num) for value, num in scores])
+            for i, scores in true_read(self, *args)
+        ]
 
     expected = LanguageModel(causal_model, tokenizer).score(REQUESTS)
-    monkeypatch.setattr(Scorer, "_read_shared", wrong_read)
+    monkeypatch.setattr(Scorer, "_read_tries", wrong_read)
     found = LanguageModel(causal_model, tokenizer).score(REQUESTS)
     assert [s.value for scores in found for s in scores] == pytest.approx(
         [s.value for scores in expected for s in scores], abs=1e-4
     )
+    assert "one request at a time" in caplog.text
 
 
 def test_a_text_that_opens_with_the_start_token_is_not_given_a_second_one(
@@ -389,7 +398,7 @@ def test_a_model_with_an_adapter_is_scored_with_it(causal_model: Any, tokenizer:
     ).eval()
     engine = LanguageModel(adapted, tokenizer)
     scores = engine.score(REQUESTS)
-    assert engine._scorer._can_share is True
+    assert engine._scorer._takes_tries is True
     expected = [naive_scores(adapted, tokenizer, request) for request in REQUESTS]
     assert [s.value for found in scores for s in found] == pytest.approx(
         [value for found in expected for value, _ in found], abs=1e-4
@@ -398,3 +407,29 @@ def test_a_model_with_an_adapter_is_scored_with_it(causal_model: Any, tokenizer:
     assert engine.score(REQUESTS[:1]) != plain.score(REQUESTS[:1])
     prompts = [QUESTION, "another"]
     assert engine.generate(prompts, max_new_tokens=8) != plain.generate(prompts, max_new_tokens=8)
+
+
+def test_joint_tokens_are_cut_where_the_reference_cuts_them(
+    causal_model: Any, tokenizer: Any
+) -> None:
+    engine = LanguageModel(causal_model, tokenizer)
+    pairs = [("What is it? ", "A cat."), ("", "Alone."), ("Q:", " x")]
+    found = engine.loglikelihoods(pairs, joint=True)
+    # the space at a context's end belongs to what is scored; one token a byte, so no other change
+    apart = engine.loglikelihoods([("What is it?", " A cat."), ("", "Alone."), ("Q:", " x")])
+    assert [ll.num_tokens for ll in found] == [7, 6, 2]
+    assert [ll.value for ll in found] == pytest.approx([ll.value for ll in apart], abs=1e-4)
+
+
+def test_a_token_that_spans_the_boundary_is_reported(
+    causal_model: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    letters = {c: i for i, c in enumerate("abcd")}
+    made = Tokenizer(models.BPE(vocab={**letters, "bc": 4}, merges=[("b", "c")]))
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=made, bos_token="a")  # noqa: S106
+    engine = LanguageModel(causal_model, wrapped)
+    [found] = engine.loglikelihoods([("ab", "cd")], joint=True)
+    assert found.num_tokens == 1  # "bc" counts as the context's
+    assert "1 of 1 requests" in caplog.text
+    with pytest.raises(EvaluationError, match="swallows"):
+        engine.loglikelihoods([("ab", "c")], joint=True)

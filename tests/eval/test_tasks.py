@@ -17,6 +17,7 @@ from eval.bias import (
     stereotype_pairs,
     swap_gendered_words,
 )
+from eval.classifier import Classifier, ZeroShotClassifier
 from eval.errors import EvaluationError
 from eval.hallucination import (
     knowledge_answers,
@@ -27,7 +28,7 @@ from eval.hallucination import (
 )
 from eval.harness import evaluate
 from eval.items import Dialogue, LabelledText, Question
-from eval.model import Classifier, LanguageModel, Loglikelihood, ZeroShotClassifier
+from eval.model import LanguageModel, Loglikelihood
 from eval.probes import (
     BbqItem,
     StereotypePair,
