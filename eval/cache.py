@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +74,6 @@ class Cache:
         self._has_torn_end = False
         self._unwritten.clear()
 
-    def discard(self) -> None:
-        """Forget all answers and remove the file, once a report holds what they were for."""
-        self._known.clear()
-        self._unwritten.clear()
-        self._has_torn_end = False
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-
     def _read(self, content: bytes) -> None:
         self._has_torn_end = bool(content) and not content.endswith(b"\n")
         for line in content.splitlines():
@@ -97,18 +89,33 @@ def remember(
     kind: str,
     requests: Sequence[object],
     parameters: object,
-    compute: Callable[[list[int]], Found],
+    compute: Callable[[Sequence[int], Collection[int]], Found],
     progress: Progress,
 ) -> list[Any]:
-    """Return the answers to all requests; compute those that are new, each once."""
+    """Return the answers to all requests; compute those that are new, each once.
+
+    Args:
+        cache: what is known.
+        kind: of question, as "score".
+        requests: JSON values.
+        parameters: whatever else an answer depends on.
+        compute: given the positions of all distinct requests, and of those whose answers are
+            missing, yields answers batch by batch. Batches must not depend on what is missing:
+            rounding depends on what is read together, and an evaluation that was killed is to
+            end with the same figures as one that was not.
+        progress: called with the number of requests done.
+    """
     keys = [cache.key(kind, request, parameters) for request in requests]
     copies = Counter(keys)
     first = {key: i for i, key in reversed(list(enumerate(keys)))}
-    missing = [i for i, key in enumerate(keys) if key not in cache and first[key] == i]
+    distinct = [i for i, key in enumerate(keys) if first[key] == i]
+    missing = {i for i in distinct if keys[i] not in cache}
     progress(len(keys) - sum(copies[keys[i]] for i in missing))
-    for batch in compute(missing):
-        for i, value in batch:
-            cache.put(keys[i], value)
-        cache.flush()
-        progress(sum(copies[keys[i]] for i, _ in batch))
+    if missing:
+        for batch in compute(distinct, missing):
+            new = [(i, value) for i, value in batch if i in missing]
+            for i, value in new:
+                cache.put(keys[i], value)
+            cache.flush()
+            progress(sum(copies[keys[i]] for i, _ in new))
     return [cache.get(key) for key in keys]

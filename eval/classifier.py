@@ -5,7 +5,7 @@ B texts, T tokens, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,15 +71,17 @@ class Classifier:
             EvaluationError: if the model gives no finite number.
         """
 
-        def compute(missing: list[int]) -> Found:
-            tokens = [self._encode(texts[i]) for i in missing]
+        def compute(distinct: Sequence[int], missing: Collection[int]) -> Found:
+            tokens = [self._encode(texts[i]) for i in distinct]
             # without a padding token the model cannot tell where a text ends
             at_once = 1 if self.model.config.get_text_config().pad_token_id is None else None
             for batch in batches(
                 [len(ids) for ids in tokens], max_tokens=self._max_tokens, max_requests=at_once
             ):
-                rows = self._read([tokens[i] for i in batch])
-                yield [(missing[i], row) for i, row in zip(batch, rows, strict=True)]
+                if not any(distinct[place] in missing for place in batch):
+                    continue
+                rows = self._read([tokens[place] for place in batch])
+                yield [(distinct[place], row) for place, row in zip(batch, rows, strict=True)]
 
         parameters = [list(self.labels), self.is_multi_label, self._max_length]
         found = remember(self.cache, "classify", list(texts), parameters, compute, progress)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -203,11 +203,13 @@ class LanguageModel:
         *,
         progress: Progress,
     ) -> list[list[Loglikelihood]]:
-        def compute(missing: list[int]) -> Found:
-            for found in self._scorer.score([encode(i) for i in missing]):
+        def compute(distinct: Sequence[int], missing: Collection[int]) -> Found:
+            tokens = [encode(i) for i in distinct]
+            wanted = {place for place, i in enumerate(distinct) if i in missing}
+            for found in self._scorer.score(tokens, wanted):
                 yield [
-                    (missing[i], [[finite(value), num] for value, num in scores])
-                    for i, scores in found
+                    (distinct[place], [[finite(value), num] for value, num in scores])
+                    for place, scores in found
                 ]
 
         values = remember(self.cache, kind, asked, None, compute, progress)
@@ -237,8 +239,8 @@ class LanguageModel:
         parameters = [max_new_tokens, num_samples, temperature, seed if temperature else 0]
         numbers = range(num_samples)
 
-        def compute(missing: list[int]) -> Found:
-            tokens = [self._tokenize(prompts[i]) for i in missing]
+        def compute(distinct: Sequence[int], missing: Collection[int]) -> Found:
+            tokens = [self._tokenize(prompts[i]) for i in distinct]
             lengths = [len(ids) + max_new_tokens for ids in tokens]
             self._check_window(max(lengths, default=0))
             for batch in batches(
@@ -246,15 +248,19 @@ class LanguageModel:
                 max_tokens=self._max_tokens // num_samples,
                 max_requests=max(1, _PROMPTS_AT_ONCE // num_samples),
             ):
+                if not any(distinct[place] in missing for place in batch):
+                    continue
                 draw = None
                 if temperature:
-                    texts = [f"{seed}:{k}:{prompts[missing[i]]}" for i in batch for k in numbers]
+                    texts = [
+                        f"{seed}:{k}:{prompts[distinct[place]]}" for place in batch for k in numbers
+                    ]
                     draw = _Draw(temperature, [*map(_seed_of, texts)])
-                rows = [tokens[i] for i in batch for _ in numbers]
+                rows = [tokens[place] for place in batch for _ in numbers]
                 replies = self._generate(rows, max_new_tokens, draw)
                 yield [
-                    (missing[i], replies[place * num_samples : (place + 1) * num_samples])
-                    for place, i in enumerate(batch)
+                    (distinct[place], replies[k * num_samples : (k + 1) * num_samples])
+                    for k, place in enumerate(batch)
                 ]
 
         return remember(self.cache, "generate", list(prompts), parameters, compute, progress)

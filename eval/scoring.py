@@ -10,7 +10,7 @@ import copy
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,8 +48,15 @@ class Scorer:
         self._max_tokens = max_tokens
         self._takes_tries: bool | None = None
 
-    def score(self, requests: Sequence[Tokens]) -> _Found:
-        """Yield positions and scores, batch by batch; each request once, in any order."""
+    def score(self, requests: Sequence[Tokens], wanted: Collection[int] | None = None) -> _Found:
+        """Yield positions and scores, batch by batch, in any order.
+
+        Args:
+            requests: what is asked.
+            wanted: positions whose scores are wanted; all if not given. What is read together
+                does not depend on it: a batch is read as a whole, or not at all.
+        """
+        wanted = range(len(requests)) if wanted is None else wanted
         asked = [i for i, request in enumerate(requests) if request.num_rows]
         if len(asked) < len(requests):
             yield [
@@ -57,18 +64,18 @@ class Scorer:
                 for i, request in enumerate(requests)
                 if not request.num_rows
             ]
-        for found in self._score([requests[i] for i in asked]):
-            yield [(asked[i], scores) for i, scores in found]
+        if asked:
+            places = {k for k, i in enumerate(asked) if i in wanted}
+            for found in self._score([requests[i] for i in asked], places):
+                yield [(asked[i], scores) for i, scores in found]
 
-    def _score(self, requests: Sequence[Tokens]) -> _Found:
-        if not requests:
-            return
+    def _score(self, requests: Sequence[Tokens], wanted: Collection[int]) -> _Found:
         skip = shared_prefix(requests)
         merged = groups(requests, skip, max_nodes=_MAX_NODES, width=self._width)
         skip = skip if skip >= _WORTH_KEEPING and len(merged) > 1 else 0
         merged = groups(requests, skip, max_nodes=_MAX_NODES, width=self._width)
         if skip == 0 and len(merged) == len(requests):
-            yield from self._score_apart(requests)
+            yield from self._score_apart(requests, wanted)
             return
         if self._takes_tries is None:
             self._takes_tries = self._agrees(requests, merged, skip)
@@ -79,27 +86,32 @@ class Scorer:
                     type(self._model).__name__,
                 )
         if not self._takes_tries or self._is_beyond_window(requests):
-            yield from self._score_apart(requests)
+            yield from self._score_apart(requests, wanted)
             return
         tries = [build(requests, members, skip) for members in merged]
         prefix = requests[0].ids[:skip]
-        kept = self._read_prefix(prefix) if skip else None
+        kept = None
         for batch in batches(
             [len(trie.ids) for trie in tries],
             max_tokens=self._max_tokens,
             rows=[len(trie.rows) for trie in tries],
             max_rows=_ROWS_AT_ONCE,
         ):
+            if not any(i in wanted for b in batch for i in merged[b]):
+                continue
+            if skip and kept is None:
+                kept = self._read_prefix(prefix)
             yield self._read_tries([tries[b] for b in batch], requests, skip, kept)
 
-    def _score_apart(self, requests: Sequence[Tokens]) -> _Found:
+    def _score_apart(self, requests: Sequence[Tokens], wanted: Collection[int]) -> _Found:
         for batch in batches(
             [len(request.inputs) for request in requests],
             max_tokens=self._max_tokens,
             rows=[request.num_rows for request in requests],
             max_rows=_ROWS_AT_ONCE,
         ):
-            yield list(zip(batch, self._read([requests[i] for i in batch]), strict=True))
+            if any(i in wanted for i in batch):
+                yield list(zip(batch, self._read([requests[i] for i in batch]), strict=True))
 
     def _read(self, requests: Sequence[Tokens]) -> list[Scores]:
         """Score requests in one forward pass, each by itself."""

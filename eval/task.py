@@ -135,6 +135,11 @@ class Target:
     base: str
     adapter: str | None = None
     merged: str | None = None
+    quantization: str = ""
+    """How the base was loaded, ``nf4`` or ``none``."""
+
+    dtype: str = ""
+    """What it computes in, as ``bfloat16``."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models
 from transformers import MambaConfig, MambaForCausalLM, PreTrainedTokenizerFast
@@ -323,11 +325,23 @@ def test_a_killed_evaluation_resumes_at_the_request(
         assert len(calls) == num_resumed, "the second run asks nothing"
         assert engine("other weights").score(REQUESTS) == resumed
         assert len(calls) - num_resumed > num_resumed, "other weights are asked everything"
-    cache = Cache(path, "base+adapter")
-    assert len(cache) == 2 * len(REQUESTS)
-    cache.discard()
-    assert not path.exists()
-    assert len(cache) == 0
+    assert len(Cache(path, "base+adapter")) == 2 * len(REQUESTS)
+
+
+@given(st.sets(st.integers(0, len(REQUESTS) - 1)), st.sampled_from([70, 8192]))
+def test_what_is_known_already_changes_no_bit_of_the_rest(
+    causal_model: Any, tokenizer: Any, known: set[int], max_tokens: int
+) -> None:
+    def engine(cache: Cache) -> LanguageModel:
+        return LanguageModel(causal_model, tokenizer, max_tokens_per_batch=max_tokens, cache=cache)
+
+    whole = Cache(None, "")
+    expected = engine(whole).score(REQUESTS)
+    partly = Cache(None, "")
+    for i in known:
+        key = partly.key("score", [[text, scored] for text, scored in REQUESTS[i]], None)
+        partly.put(key, whole.get(key))
+    assert engine(partly).score(REQUESTS) == expected
 
 
 def test_bfloat16_sums_are_not_rounded_to_bfloat16(causal_model: Any, tokenizer: Any) -> None:
