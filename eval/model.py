@@ -46,6 +46,8 @@ class Loglikelihood:
     """Sum over the tokens, in nats; at most 0."""
 
     num_tokens: int
+    is_greedy: bool
+    """Whether greedy decoding would give this text."""
 
     @property
     def per_token(self) -> float:
@@ -195,6 +197,25 @@ class LanguageModel:
             )
         return [scores[0] for scores in found]
 
+    def score_tokens(
+        self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], progress: Progress = quiet
+    ) -> list[Loglikelihood]:
+        """Return the log-likelihood of each continuation after its context, both as token ids.
+
+        Raises:
+            ValueError: if a context is empty; give it the tokenizer's BOS, or EOS.
+            EvaluationError: as `score`.
+        """
+        if not all(context for context, _ in pairs):
+            raise ValueError("a continuation needs at least one token before it")
+
+        def encode(i: int) -> Tokens:
+            context, text = pairs[i]
+            return self._request([*context, *text], [-1] * len(context) + [0] * len(text), 1)
+
+        asked = [[list(context), list(text)] for context, text in pairs]
+        return [scores[0] for scores in self._score("tokens", asked, encode, progress=progress)]
+
     def _score(
         self,
         kind: str,
@@ -208,12 +229,12 @@ class LanguageModel:
             wanted = {place for place, i in enumerate(distinct) if i in missing}
             for found in self._scorer.score(tokens, wanted):
                 yield [
-                    (distinct[place], [[finite(value), num] for value, num in scores])
+                    (distinct[place], [[finite(value), *more] for value, *more in scores])
                     for place, scores in found
                 ]
 
         values = remember(self.cache, kind, asked, None, compute, progress)
-        return [[Loglikelihood(value, num) for value, num in scores] for scores in values]
+        return [[Loglikelihood(*score) for score in scores] for scores in values]
 
     def generate(
         self,
@@ -285,8 +306,9 @@ class LanguageModel:
                 f"the chat template refuses a chat with the roles {roles}: {error}"
             ) from error
 
-    def _tokenize(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    def _tokenize(self, text: str, *, with_special: bool = False) -> list[int]:
+        found = self.tokenizer(text, add_special_tokens=with_special, verbose=False)
+        return list(found["input_ids"])
 
     def _encode(self, pieces: Pieces, known: dict[str, list[int]]) -> Tokens:
         ids: list[int] = []
@@ -304,8 +326,10 @@ class LanguageModel:
         """Return the request, and whether a token spans the boundary."""
         stem = context.rstrip()
         context, text = stem, context[len(stem) :] + text
-        before = self._tokenize(context)
-        ids = self._tokenize(context + text)
+        # with the special tokens that the tokenizer adds by itself, unless they stand there
+        is_bare = not context or context.startswith(self.tokenizer.decode([self._start_id()]))
+        before = self._tokenize(context, with_special=not is_bare) if context else []
+        ids = self._tokenize(context + text, with_special=not is_bare)
         is_spanned = ids[: len(before)] != before
         if text and len(ids) <= len(before):
             raise EvaluationError(

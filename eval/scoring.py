@@ -22,12 +22,14 @@ from eval.errors import EvaluationError
 from eval.tokens import Tokens
 from eval.trie import Trie, build, groups, shared_prefix
 
-Scores = list[tuple[float, int]]
-"""Of each scored piece of a request: summed log-likelihood in nats, and number of tokens."""
+Scores = list[tuple[float, int, bool]]
+"""Of each scored piece of a request: summed log-likelihood in nats, number of tokens, and whether
+each of them is the model's first choice."""
 
 _Found = Iterator[list[tuple[int, Scores]]]
 
 _ROWS_AT_ONCE = 512  # of float32 logits: 0.25 GB at a vocabulary of 128,000
+_NORMS_AT_ONCE = 64
 _WORTH_KEEPING = 8  # tokens; a shorter prefix costs less than keeping it
 _MAX_NODES = 1024  # of a trie: its mask is dense
 
@@ -60,7 +62,7 @@ class Scorer:
         asked = [i for i, request in enumerate(requests) if request.num_rows]
         if len(asked) < len(requests):
             yield [
-                (i, [(0.0, 0)] * request.num_pieces)
+                (i, [(0.0, 0, True)] * request.num_pieces)
                 for i, request in enumerate(requests)
                 if not request.num_rows
             ]
@@ -123,9 +125,9 @@ class Scorer:
         with inference(self._model), _only_rows(_head(self._model), rows_BN):
             inputs = {"input_ids": ids_BN, "attention_mask": mask_BN}
             logits_RV = self._model(**inputs, use_cache=False).logits[0]
-        values = _gather(logits_RV, targets_BN[rows_BN])
+        found = _gather(logits_RV, targets_BN[rows_BN])
         return _sums(
-            requests, rows_BN.nonzero()[:, 0].tolist(), (owners_BN[rows_BN] - 1).tolist(), values
+            requests, rows_BN.nonzero()[:, 0].tolist(), (owners_BN[rows_BN] - 1).tolist(), *found
         )
 
     def _read_prefix(self, prefix: Sequence[int]) -> Any:
@@ -172,14 +174,14 @@ class Scorer:
             for one in trie.scored
         ]
         targets = torch.tensor([one.token for _, one in scored])
-        values = _gather(logits_RV, targets, torch.tensor([row for row, _ in scored]))
+        found = _gather(logits_RV, targets, torch.tensor([row for row, _ in scored]))
         members = sorted({one.request for _, one in scored})
         place = {request: k for k, request in enumerate(members)}
         sums = _sums(
             [requests[i] for i in members],
             [place[one.request] for _, one in scored],
             [one.piece for _, one in scored],
-            values,
+            *found,
         )
         return list(zip(members, sums, strict=True))
 
@@ -208,7 +210,7 @@ class Scorer:
         return all(
             abs(value - expected) <= noise * num
             for (_, scores), plain in zip(found, apart, strict=True)
-            for (value, num), (expected, _) in zip(scores, plain, strict=True)
+            for (value, num, _), (expected, _, _) in zip(scores, plain, strict=True)
         )
 
     def _is_beyond_window(self, requests: Sequence[Tokens]) -> bool:
@@ -237,14 +239,25 @@ class Scorer:
 
 
 def _sums(
-    requests: Sequence[Tokens], owners: Sequence[int], pieces: Sequence[int], values: Tensor
+    requests: Sequence[Tokens],
+    owners: Sequence[int],
+    pieces: Sequence[int],
+    values: Tensor,
+    is_first: Tensor,
 ) -> list[Scores]:
     """Add up token scores by request and piece, in float64."""
     counts = [Counter(owner for owner in r.owners if owner >= 0) for r in requests]
-    sums_BK = torch.zeros((len(requests), max(r.num_pieces for r in requests)), dtype=torch.float64)
-    sums_BK.index_put_((torch.tensor(owners), torch.tensor(pieces)), values.cpu(), accumulate=True)
+    shape = (len(requests), max(r.num_pieces for r in requests))
+    places = torch.tensor(owners), torch.tensor(pieces)
+    sums_BK = torch.zeros(shape, dtype=torch.float64)
+    sums_BK.index_put_(places, values.cpu(), accumulate=True)
+    others_BK = torch.zeros(shape, dtype=torch.long)
+    others_BK.index_put_(places, (~is_first.cpu()).long(), accumulate=True)
     return [
-        [(float(sums_BK[b, k]), counts[b][k]) for k in range(request.num_pieces)]
+        [
+            (float(sums_BK[b, k]), counts[b][k], not others_BK[b, k])
+            for k in range(request.num_pieces)
+        ]
         for b, request in enumerate(requests)
     ]
 
@@ -304,8 +317,12 @@ def _only_rows(head: nn.Module, rows_BT: Tensor) -> Iterator[None]:
         handle.remove()
 
 
-def _gather(logits_BV: Tensor, targets_N: Tensor, rows_N: Tensor | None = None) -> Tensor:
-    """Return log-softmax at the targets in float64, shape ``(N,)``; few float32 rows at a time.
+def _gather(
+    logits_BV: Tensor, targets_N: Tensor, rows_N: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return log-softmax at the targets in float64, and whether each has the largest logit.
+
+    Few float32 rows at a time: the softmax itself is never stored.
 
     Args:
         logits_BV: in the model's precision.
@@ -317,8 +334,9 @@ def _gather(logits_BV: Tensor, targets_N: Tensor, rows_N: Tensor | None = None) 
     rows_N, targets_N = rows_N.to(device), targets_N.to(device)
     norms_B = torch.cat(
         [
-            logits_BV[start : start + _ROWS_AT_ONCE].float().logsumexp(1)
-            for start in range(0, len(logits_BV), _ROWS_AT_ONCE)
+            logits_BV[start : start + _NORMS_AT_ONCE].float().logsumexp(1)
+            for start in range(0, len(logits_BV), _NORMS_AT_ONCE)
         ]
     )
-    return logits_BV[rows_N, targets_N].double() - norms_B.double()[rows_N]
+    values_N = logits_BV[rows_N, targets_N].double() - norms_B.double()[rows_N]
+    return values_N, logits_BV.argmax(1)[rows_N] == targets_N

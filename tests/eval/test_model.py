@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models
@@ -118,7 +118,7 @@ def test_where_tries_change_the_scores_requests_are_read_apart(
 
     def wrong_read(self: Scorer, *args: Any) -> Any:
         return [
-            (i, [(value + 0.5, num) for value, num in scores])
+            (i, [(value + 0.5, *more) for value, *more in scores])
             for i, scores in true_read(self, *args)
         ]
 
@@ -328,6 +328,7 @@ def test_a_killed_evaluation_resumes_at_the_request(
     assert len(Cache(path, "base+adapter")) == 2 * len(REQUESTS)
 
 
+@settings(max_examples=15)
 @given(st.sets(st.integers(0, len(REQUESTS) - 1)), st.sampled_from([70, 8192]))
 def test_what_is_known_already_changes_no_bit_of_the_rest(
     causal_model: Any, tokenizer: Any, known: set[int], max_tokens: int
@@ -433,6 +434,22 @@ def test_joint_tokens_are_cut_where_the_reference_cuts_them(
     apart = engine.loglikelihoods([("What is it?", " A cat."), ("", "Alone."), ("Q:", " x")])
     assert [ll.num_tokens for ll in found] == [7, 6, 2]
     assert [ll.value for ll in found] == pytest.approx([ll.value for ll in apart], abs=1e-4)
+
+
+def test_a_text_is_greedy_when_each_token_is_the_first_choice(
+    causal_model: Any, tokenizer: Any
+) -> None:
+    engine = LanguageModel(causal_model, tokenizer)
+    ids = tokenizer(QUESTION, add_special_tokens=False)["input_ids"]
+    best: list[int] = []
+    for _ in range(4):
+        with torch.no_grad():
+            logits = causal_model(input_ids=torch.tensor([ids + best])).logits
+        best.append(int(logits[0, -1].argmax()))
+    wrong = [*best[:3], (best[3] + 1) % 256]
+    found = engine.score_tokens([(ids, best), (ids, wrong), (ids, wrong[:3]), (ids, [])])
+    assert [ll.is_greedy for ll in found] == [True, False, True, True]
+    assert [ll.num_tokens for ll in found] == [4, 4, 3, 0]
 
 
 def test_a_token_that_spans_the_boundary_is_reported(

@@ -117,7 +117,7 @@ class Oracle:
     def loglikelihoods(self, pairs: Any, progress: Any) -> list[Loglikelihood]:
         assert self._likelihood is not None
         progress(len(pairs))
-        return [Loglikelihood(self._likelihood(*pair), len(pair[1])) for pair in pairs]
+        return [Loglikelihood(self._likelihood(*pair), len(pair[1]), False) for pair in pairs]
 
 
 def test_every_task_runs_on_a_language_model_and_gives_all_its_figures(
