@@ -6,6 +6,8 @@ import json
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -227,24 +229,68 @@ def check_base(folder: Path, base: Base) -> None:
 
 
 def load(base: Base, folder: Path) -> Any:
-    """Put a saved adapter on its base, frozen, and return the peft model.
+    """Put a saved adapter on its base, frozen, and return the peft model; see `attach`."""
+    return attach(base, {"default": folder})
+
+
+def attach(base: Base, folders: Mapping[str, Path]) -> Any:
+    """Put saved adapters on one base, frozen, and return the peft model; the first is active.
+
+    Args:
+        base: what all of them were trained on.
+        folders: adapter folders by the name to give to `active`; a name has no dot.
 
     Raises:
-        IntegrityError: if the base is another one than it was trained on, or if the folder lacks
+        IntegrityError: if the base is another one than it was trained on, or if a folder lacks
             a tensor or holds one too many.
-        InputError: if the folder is no adapter folder.
+        InputError: if a folder is no adapter folder.
     """
-    check_base(folder, base)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error, just below
-        model = PeftModel.from_pretrained(base.model, folder, local_files_only=True)
-    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
-        odd = set(file.keys()) ^ set(get_peft_model_state_dict(model))
-    if odd:
-        raise IntegrityError(
-            f"the adapter {folder} lacks {len(odd)} tensors of its own configuration, or holds "
-            f"them beside it, first {min(odd)}; take the folder that training wrote"
-        )
+    model: Any = None
+    for name, folder in folders.items():
+        check_base(folder, base)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error, just below
+            if model is None:
+                model = PeftModel.from_pretrained(
+                    base.model, folder, adapter_name=name, local_files_only=True
+                )
+            else:
+                model.load_adapter(folder, adapter_name=name, local_files_only=True)
+        with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+            odd = set(file.keys()) ^ set(get_peft_model_state_dict(model, adapter_name=name))
+        if odd:
+            raise IntegrityError(
+                f"the adapter {folder} lacks {len(odd)} tensors of its own configuration, or holds "
+                f"them beside it, first {min(odd)}; take the folder that training wrote"
+            )
     _leave_casting_to_autocast(model, base)
     model.requires_grad_(False)
     return model.eval()
+
+
+@contextmanager
+def active(model: Any, name: str | None) -> Iterator[None]:
+    """Answer with one of the attached adapters; with None, as the base does."""
+    if name is None:
+        with model.disable_adapter():
+            yield
+        return
+    model.set_adapter(name, inference_mode=True)
+    yield
+
+
+@torch.no_grad()
+def effect(model: Any, name: str, input_ids: torch.Tensor) -> float:
+    """Return the largest change of a logit that an attached adapter makes on a text.
+
+    Zero means that the adapter does nothing: its B factors are zero, or it is not applied.
+
+    Args:
+        model: from `attach`.
+        name: of the adapter.
+        input_ids: shape ``(1, T)``.
+    """
+    with active(model, None):
+        without = model(input_ids=input_ids).logits.float()
+    with active(model, name):
+        return float((model(input_ids=input_ids).logits.float() - without).abs().max())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from eval import harness
@@ -14,6 +15,7 @@ from eval.task import Report, Target
 from finetune import adapter as adapters
 from finetune import checkpoint as checkpoints
 from finetune import merge as merging
+from finetune.quantization import dtype_name
 from recipes.classification import ZERO_SHOT
 from recipes.console import Narrator
 from recipes.domains import Domain
@@ -25,7 +27,7 @@ from recipes.training import load_base
 def evaluate_base(run: Run, domain: Domain, narrator: Narrator) -> Report:
     """Evaluate the base as it is; a classification base is asked zero-shot, in words."""
     folder = checkpoints.resolve(run.recipe.base)
-    target = Target("base", base=checkpoints.identity(folder))
+    target = Target("base", base=checkpoints.identity(folder), **_how(run))
 
     def model() -> Any:
         base = checkpoints.load(folder, quantization=run.recipe.base.quantization)
@@ -44,7 +46,10 @@ def evaluate_adapter(run: Run, domain: Domain, narrator: Narrator) -> Report:
     folder = checkpoints.resolve(run.recipe.base)
     adapter = run.folder / "adapter"
     target = Target(
-        "adapter", base=checkpoints.identity(folder), adapter=merging.adapter_identity(adapter)
+        "adapter",
+        base=checkpoints.identity(folder),
+        adapter=merging.adapter_identity(adapter),
+        **_how(run),
     )
 
     def asked() -> Any:
@@ -59,7 +64,11 @@ def evaluate_merged(run: Run, domain: Domain, narrator: Narrator) -> Report:
     folder = run.folder / "merged"
     record = read_json(folder / merging.MERGE_RECORD)
     target = Target(
-        "merged", base=record["base"], adapter=record["adapter"], merged=record["identity"]
+        "merged",
+        base=record["base"],
+        adapter=record["adapter"],
+        merged=record["identity"],
+        **{**_how(run), "quantization": "none"},
     )
 
     def asked() -> Any:
@@ -73,6 +82,13 @@ def evaluate_merged(run: Run, domain: Domain, narrator: Narrator) -> Report:
         return _as_asked(run, domain, merged.model, merged.tokenizer, target)
 
     return _evaluate(run, target, domain.tasks, asked, narrator)
+
+
+def _how(run: Run) -> dict[str, str]:
+    return {
+        "quantization": run.recipe.base.quantization,
+        "dtype": dtype_name(checkpoints.compute_dtype()),
+    }
 
 
 def _as_asked(run: Run, domain: Domain, model: Any, tokenizer: Any, target: Target) -> Any:
@@ -89,7 +105,11 @@ def _as_asked(run: Run, domain: Domain, model: Any, tokenizer: Any, target: Targ
 
 
 def _cache(run: Run, target: Target) -> Cache:
-    folder = run.folder / "eval" / target.kind
+    return cache_of(run.folder / "eval" / target.kind, target)
+
+
+def cache_of(folder: Path, target: Target) -> Cache:
+    """Open the answers that a target has given already, beside its results."""
     folder.mkdir(parents=True, exist_ok=True)
     return Cache(folder / "cache.jsonl", identity=str(sorted(asdict(target).items(), key=str)))
 
