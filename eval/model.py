@@ -245,8 +245,13 @@ class LanguageModel:
         num_samples: int = 1,
         temperature: float = 0.0,
         seed: int = 0,
+        stop: Sequence[str] = (),
+        is_stripped: bool = True,
     ) -> list[list[str]]:
         """Return the model's replies to each prompt, without special tokens and outer spaces.
+
+        A reply ends at a stop token of the model or its tokenizer, before the first of the texts
+        in ``stop``, or after ``max_new_tokens``. With ``is_stripped`` false, outer spaces stay.
 
         At temperature 0 the reply is greedy. Above it, ``num_samples`` are drawn from the whole
         distribution, whatever the model's own defaults cut off, each from its own seed: what a
@@ -257,7 +262,9 @@ class LanguageModel:
         """
         if num_samples < 1 or temperature < 0 or (num_samples > 1 and temperature == 0):
             raise ValueError(f"cannot draw {num_samples} samples at temperature {temperature}")
-        parameters = [max_new_tokens, num_samples, temperature, seed if temperature else 0]
+        parameters: list[Any] = [
+            max_new_tokens, num_samples, temperature, seed if temperature else 0, list(stop)
+        ]  # fmt: skip
         numbers = range(num_samples)
 
         def compute(distinct: Sequence[int], missing: Collection[int]) -> Found:
@@ -278,13 +285,14 @@ class LanguageModel:
                     ]
                     draw = _Draw(temperature, [*map(_seed_of, texts)])
                 rows = [tokens[place] for place in batch for _ in numbers]
-                replies = self._generate(rows, max_new_tokens, draw)
+                replies = self._generate(rows, max_new_tokens, draw, stop)
                 yield [
                     (distinct[place], replies[k * num_samples : (k + 1) * num_samples])
                     for k, place in enumerate(batch)
                 ]
 
-        return remember(self.cache, "generate", list(prompts), parameters, compute, progress)
+        found = remember(self.cache, "generate", list(prompts), parameters, compute, progress)
+        return [[text.strip() for text in texts] for texts in found] if is_stripped else found
 
     def _render(self, messages: Sequence[Message], *, is_prompt: bool) -> str:
         if self.tokenizer.chat_template is None:
@@ -327,7 +335,7 @@ class LanguageModel:
         stem = context.rstrip()
         context, text = stem, context[len(stem) :] + text
         # with the special tokens that the tokenizer adds by itself, unless they stand there
-        is_bare = not context or context.startswith(self.tokenizer.decode([self._start_id()]))
+        is_bare = not context or context.startswith(self.tokenizer.decode([self.start_id()]))
         before = self._tokenize(context, with_special=not is_bare) if context else []
         ids = self._tokenize(context + text, with_special=not is_bare)
         is_spanned = ids[: len(before)] != before
@@ -341,7 +349,7 @@ class LanguageModel:
 
     def _request(self, ids: list[int], owners: list[int], num_pieces: int) -> Tokens:
         if owners and owners[0] >= 0:
-            start = self._start_id()
+            start = self.start_id()
             if ids[0] == start:
                 owners[0] = -1
             else:
@@ -352,7 +360,12 @@ class LanguageModel:
         self._check_window(len(ids) - 1)
         return Tokens(tuple(ids), tuple(owners), num_pieces)
 
-    def _start_id(self) -> int:
+    def start_id(self) -> int:
+        """Return the token that a text without context stands on: BOS, else EOS.
+
+        Raises:
+            EvaluationError: if the tokenizer has neither.
+        """
         for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
             if token is not None:
                 return int(token)
@@ -374,7 +387,11 @@ class LanguageModel:
         return int(next(token for token in ids if token is not None))
 
     def _generate(
-        self, prompts: list[list[int]], max_new_tokens: int, draw: LogitsProcessor | None
+        self,
+        prompts: list[list[int]],
+        max_new_tokens: int,
+        draw: LogitsProcessor | None,
+        stop: Sequence[str],
     ) -> list[str]:
         ids_BT, mask_BT = pad(prompts, self._pad_id, self.model.device, on_the_left=True)
         named = self.model.generation_config.eos_token_id
@@ -395,10 +412,16 @@ class LanguageModel:
                 pad_token_id=self._pad_id,
                 use_cache=True,
                 logits_processor=LogitsProcessorList([draw] if draw is not None else []),
+                **({"stop_strings": list(stop), "tokenizer": self.tokenizer} if stop else {}),
             )
         new_BT = replies_BT[:, ids_BT.shape[1] :].tolist()
         texts = self.tokenizer.batch_decode(new_BT, skip_special_tokens=True)
-        return [text.strip() for text in texts]
+        return [_before(text, stop) for text in texts]
+
+
+def _before(text: str, stop: Sequence[str]) -> str:
+    """Return a text up to where the first of some texts begins."""
+    return text[: min((text.index(end) for end in stop if end and end in text), default=None)]
 
 
 class _Draw(LogitsProcessor):  # type: ignore[misc] # transformers is not followed
