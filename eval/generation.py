@@ -1,0 +1,216 @@
+"""Replies of one model to many prompts: batches, stops, what prompts share read once.
+
+B prompts, S samples of each, P tokens of a shared prefix, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList
+from transformers.cache_utils import DynamicLayer
+
+from eval.batching import batches, pad
+from eval.scoring import head_of, inference, only_rows
+from eval.trie import common
+
+_PROMPTS_AT_ONCE = 32
+_WORTH_KEEPING = 16  # tokens; a shorter prefix costs less than keeping it
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How to reply."""
+
+    max_new_tokens: int
+    num_samples: int = 1
+    temperature: float = 0.0
+    """0 is greedy."""
+
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    """Texts before which a reply ends."""
+
+    def __post_init__(self) -> None:
+        is_greedy = self.temperature == 0
+        if self.num_samples < 1 or self.temperature < 0 or (self.num_samples > 1 and is_greedy):
+            raise ValueError(
+                f"cannot draw {self.num_samples} samples at temperature {self.temperature}"
+            )
+
+
+class Generator:
+    """Generates with one model."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, pad_id: int, max_tokens: int) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._pad_id = pad_id
+        self._max_tokens = max_tokens
+
+    def generate(
+        self,
+        prompts: Sequence[list[int]],
+        names: Sequence[str],
+        manner: Manner,
+        wanted: Collection[int],
+    ) -> Iterator[list[tuple[int, list[str]]]]:
+        """Yield positions and replies, batch by batch, in any order.
+
+        What all prompts begin with is read once, and so is a prompt of which several samples are
+        drawn, where the model keeps plain keys and values.
+
+        Args:
+            prompts: token ids, none empty.
+            names: what each prompt's draws are seeded by, beside ``manner.seed``.
+            manner: how to reply.
+            wanted: positions whose replies are wanted; a batch is answered as a whole, or not.
+        """
+        skip = _shared(prompts)
+        kept = self._read(torch.tensor([prompts[0][:skip]])) if skip else None
+        if kept is not None and not _is_plain(kept):
+            skip, kept = 0, None
+        numbers = range(manner.num_samples)
+        for batch in batches(
+            [len(prompt) + manner.max_new_tokens for prompt in prompts],
+            max_tokens=self._max_tokens // manner.num_samples,
+            max_requests=max(1, _PROMPTS_AT_ONCE // manner.num_samples),
+        ):
+            if not any(i in wanted for i in batch):
+                continue
+            seeds = [_seed_of(f"{manner.seed}:{k}:{names[i]}") for i in batch for k in numbers]
+            replies = self._reply([prompts[i] for i in batch], skip, kept, manner, seeds)
+            yield [
+                (i, replies[place * manner.num_samples : (place + 1) * manner.num_samples])
+                for place, i in enumerate(batch)
+            ]
+
+    def _reply(
+        self,
+        prompts: Sequence[list[int]],
+        skip: int,
+        kept: DynamicCache | None,
+        manner: Manner,
+        seeds: Sequence[int],
+    ) -> list[str]:
+        """Reply to each prompt, S times, in one batch."""
+        B, S = len(prompts), manner.num_samples
+        rest_BT, mask_BT = pad(
+            [prompt[skip:] for prompt in prompts],
+            self._pad_id,
+            self._model.device,
+            on_the_left=True,
+        )
+        prefix_BP = torch.tensor([list(prompt[:skip]) for prompt in prompts], dtype=torch.long)
+        ids_BT = torch.cat([prefix_BP.to(rest_BT), rest_BT], dim=1)
+        mask_BT = torch.cat([torch.ones_like(prefix_BP).to(mask_BT), mask_BT], dim=1)
+        past = None
+        if kept is not None:
+            past = copy.deepcopy(kept)
+            past.batch_repeat_interleave(B)
+        if S > 1 and ids_BT.shape[1] - skip > 1:
+            read = self._read(ids_BT[:, skip:-1], mask_BT[:, :-1], past)
+            past = read if _is_plain(read) else None
+        if S > 1:
+            ids_BT, mask_BT = (x.repeat_interleave(S, dim=0) for x in (ids_BT, mask_BT))
+            if past is not None:
+                past.batch_repeat_interleave(S)
+        with inference(self._model):
+            replies_BT = self._model.generate(
+                input_ids=ids_BT,
+                attention_mask=mask_BT,
+                past_key_values=past,
+                max_new_tokens=manner.max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                repetition_penalty=1.0,
+                eos_token_id=self._stops(),
+                pad_token_id=self._pad_id,
+                use_cache=True,
+                logits_processor=LogitsProcessorList(
+                    [_Draw(manner.temperature, seeds)] if manner.temperature else []
+                ),
+                **(
+                    {"stop_strings": list(manner.stop), "tokenizer": self._tokenizer}
+                    if manner.stop
+                    else {}
+                ),
+            )
+        new_BT = replies_BT[:, ids_BT.shape[1] :].tolist()
+        texts = self._tokenizer.batch_decode(new_BT, skip_special_tokens=True)
+        return [_before(text, manner.stop) for text in texts]
+
+    def _read(self, ids_BT: Tensor, mask_BT: Tensor | None = None, past: Any = None) -> Any:
+        """Return the keys and values of some tokens, and of what came before them."""
+        ids_BT = ids_BT.to(self._model.device)
+        if mask_BT is None:
+            mask_BT = torch.ones_like(ids_BT)
+        places_BT = (mask_BT.cumsum(1) - 1).clamp(min=0)[:, -ids_BT.shape[1] :]
+        last_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
+        last_BT[:, -1] = True  # a head may refuse to see no row at all
+        with inference(self._model), only_rows(head_of(self._model), last_BT):
+            return self._model(
+                input_ids=ids_BT,
+                attention_mask=mask_BT,
+                position_ids=places_BT,
+                past_key_values=past,
+                use_cache=True,
+            ).past_key_values
+
+    def _stops(self) -> list[int] | None:
+        named = self._model.generation_config.eos_token_id
+        stops = {*([named] if isinstance(named, int) else named or [])}
+        stops |= {self._tokenizer.eos_token_id} - {None}
+        return sorted(stops) or None
+
+
+def _shared(prompts: Sequence[list[int]]) -> int:
+    """Return how many first tokens all prompts share, but for the last of each; 0 if few."""
+    if len(prompts) < 2:
+        return 0
+    length = common(min(prompts), max(prompts))
+    length = min(length, min(len(prompt) for prompt in prompts) - 1)
+    return length if length >= _WORTH_KEEPING else 0
+
+
+def _is_plain(cache: Any) -> bool:
+    """Return whether a model keeps keys and values of all tokens, and nothing else."""
+    return isinstance(cache, DynamicCache) and all(type(x) is DynamicLayer for x in cache.layers)
+
+
+def _before(text: str, stop: Sequence[str]) -> str:
+    """Return a text up to where the first of some texts begins."""
+    return text[: min((text.index(end) for end in stop if end and end in text), default=None)]
+
+
+class _Draw(LogitsProcessor):  # type: ignore[misc] # transformers is not followed
+    """Turns "take the largest" into drawing from the softmax, with a generator for each row.
+
+    Adding Gumbel noise and taking the largest is an exact draw (Gumbel 1954; Maddison, Tarlow
+    and Minka 2014, arXiv:1411.0030). Unlike transformers' sampling, it makes a row's draws
+    independent of the other rows, and leaves torch's own generator alone.
+    """
+
+    def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
+        self._temperature = temperature
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        del input_ids
+        noise_BV = torch.empty(scores.shape, dtype=torch.float32)
+        for row, generator in zip(noise_BV, self._generators, strict=True):
+            row.exponential_(generator=generator)
+        return scores.float() / self._temperature - noise_BV.log().to(scores.device)
+
+
+def _seed_of(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
