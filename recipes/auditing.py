@@ -13,12 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from privacy.audit import Finding, audit_ledger, audit_settings
+from privacy.calculator import Calculation, calculate
 from privacy.errors import LedgerError
 from privacy.ledger import verify
 from privacy.statement import PrivacyStatement, statement
 from recipes import config, domains
 from recipes.config import Recipe
 from recipes.run import open_run
+
+__all__ = ["Audit", "audit", "calculate", "show", "show_calculation"]
 
 
 @dataclass(frozen=True)
@@ -113,3 +116,29 @@ def show(result: Audit) -> None:
     console.print("not protected:")
     for line in said.not_protected:
         console.print(Text(f"  - {line}"))
+
+
+def show_calculation(found: Calculation) -> None:
+    """Print an account of bare numbers for a person."""
+    console = Console(highlight=False)
+    console.print(
+        Text(
+            f"sample rate {found.sample_rate:.6g}, noise multiplier {found.noise_multiplier:.6g}, "
+            f"{found.steps} steps, delta {found.delta:g}"
+        )
+    )
+    figures = Table("epsilon", "value", box=None)
+    figures.add_row("PLD (the figure that counts)", f"{found.epsilon:.4f}")
+    figures.add_row("PRV, opacus", f"{found.accountants['prv']:.4f}")
+    figures.add_row("RDP, opacus", f"{found.accountants['rdp']:.4f}")
+    figures.add_row(
+        "without amplification by sampling", f"{found.epsilon_without_amplification:.4f}"
+    )
+    figures.add_row("replace-one neighbours", f"{found.epsilon_replace_one:.4f}")
+    console.print(figures)
+    for line in found.warnings:
+        console.print(Text(f"warning: {line}", "yellow"))
+    console.print(
+        "It holds for Poisson sampling, a clipping bound on each example over every trainable "
+        "tensor, and noise that nobody can repeat."
+    )
