@@ -1,0 +1,236 @@
+"""Resampling: what a figure would have been on other items, or with the two models exchanged.
+
+Two questions, two schemes. How far is the figure from that of the population? The bootstrap
+draws units (items, or whole clusters of them) with replacement. Could two models that are equal
+in law differ as much? The exchange test swaps their answers, unit by unit, by the toss of a coin.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit
+
+from eval.errors import EvaluationError
+from eval.task import Metric, Sample
+
+Units = NDArray[np.intp]
+Figure = Callable[[Units], float]
+
+MAX_UNDEFINED_SHARE = 0.2
+"""With more undefined resamples than this, the interval would describe only the lucky ones."""
+
+MAX_SATURATED_SHARE = 0.005
+"""A resample misses k of many units with chance exp(-k); from six on, a sign test could tell."""
+
+MAX_NEGLIGIBLE_BIAS = 0.25
+"""In standard errors; less hardly moves the coverage (Efron and Tibshirani 1993, section 10.3)."""
+
+NUM_EXCEEDANCES = 20
+"""The exchange test stops when so many exchanges were as extreme (Besag and Clifford 1991)."""
+
+_MANY_ITEMS = 2000
+_RESAMPLES_FOR_MANY = 300  # a percentile from 300 draws is good to about a tenth of the width
+
+
+@dataclass(frozen=True)
+class MeanOf:
+    """The mean of one per-item score; resampling knows it and takes a faster road."""
+
+    key: str
+    among: str | None = None
+
+    def __call__(self, samples: Sequence[Sample]) -> float:
+        """Return the mean; NaN when no sample counts."""
+        values, counts = self.terms(samples)
+        return float(values.sum() / counts.sum()) if counts.any() else math.nan
+
+    def terms(self, samples: Sequence[Sample]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return each sample's score (0 where it does not count) and whether it counts (0 or 1).
+
+        Raises:
+            EvaluationError: if a sample lacks a score that is needed.
+        """
+        counts = np.ones(len(samples))
+        if self.among is not None:
+            counts = np.array([float(_score(s, self.among) > 0) for s in samples])
+        values = [_score(s, self.key) if c else 0.0 for s, c in zip(samples, counts, strict=True)]
+        return np.array(values, dtype=np.float64), counts
+
+
+def mean_of(key: str, *, among: str | None = None) -> MeanOf:
+    """Return the metric function "mean of ``scores[key]``".
+
+    With ``among``, only samples whose ``scores[among]`` is above zero count (such as the
+    answerable questions), and the estimate's n is the number of these.
+    """
+    return MeanOf(key, among)
+
+
+def unit_of(samples: Sequence[Sample]) -> Units:
+    """Number what is resampled as one: a cluster, or a sample that has none."""
+    numbers: dict[Hashable, int] = {}
+    keys = [s.cluster if s.cluster is not None else (i,) for i, s in enumerate(samples)]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.intp)
+
+
+def figure_of(metric: Metric, samples: Sequence[Sample], units: Units) -> Figure:
+    """Return the metric as a function of the units drawn; NaN where it is refused on them."""
+    if isinstance(metric.compute, MeanOf):
+        values, counts = metric.compute.terms(samples)
+        unit_values, unit_counts = np.bincount(units, values), np.bincount(units, counts)
+
+        def mean(drawn: Units) -> float:
+            total = unit_counts[drawn].sum()
+            return float(unit_values[drawn].sum() / total) if total else math.nan
+
+        return mean
+    members: list[list[Sample]] = [[] for _ in range(units.max() + 1)]
+    for sample, unit in zip(samples, units, strict=True):
+        members[unit].append(sample)
+    return lambda drawn: _defined(metric, [s for unit in drawn for s in members[unit]])
+
+
+def affordable(metric: Metric, samples: Sequence[Sample], num_resamples: int) -> int:
+    """Return how many resamples to take: a slow metric on many items gets fewer."""
+    is_slow = len(samples) > _MANY_ITEMS and not isinstance(metric.compute, MeanOf)
+    return min(num_resamples, _RESAMPLES_FOR_MANY) if is_slow else num_resamples
+
+
+def bootstrap(figure: Figure, units: Units, seed: int, num_resamples: int) -> NDArray[np.float64]:
+    """Return the figure on so many draws of as many units, with replacement (Efron 1979)."""
+    rng = np.random.default_rng(seed)
+    num_units = int(units.max()) + 1
+    return np.array([figure(rng.integers(num_units, size=num_units)) for _ in range(num_resamples)])
+
+
+def percentiles(draws: NDArray[np.float64], alpha: float, num_units: int) -> tuple[float, float]:
+    """Return the expanded percentile interval; NaN when too many draws are undefined.
+
+    The bootstrap's spread is too small by ``sqrt((n - 1) / n)`` and its tails are the normal's;
+    with n units the percentiles are taken further out, at ``Phi(sqrt(n / (n - 1)) t_{n-1})``, so
+    that a mean gets Student's interval (Hesterberg 2015, arXiv:1411.5279, section 5.2). Without
+    this, 12 documents cover 89 times in 100.
+    """
+    usable = draws[np.isfinite(draws)]
+    if len(draws) - len(usable) > MAX_UNDEFINED_SHARE * len(draws):
+        return math.nan, math.nan
+    tail = alpha / 2
+    if num_units > 1:
+        quantile = float(stdtrit(num_units - 1, tail))
+        tail = float(ndtr(math.sqrt(num_units / (num_units - 1)) * quantile))
+    low, high = np.quantile(usable, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def bias_of(draws: NDArray[np.float64], value: float) -> float:
+    """Return by how much resampling lifts the figure; 0 where that is negligible.
+
+    A figure that is folded or a maximum (a distance from zero, a calibration error, a largest
+    gap) is lifted by noise, and a resample by that noise once more. So the figure is expected to
+    stand as far above the truth, and its resamples twice as far (Efron and Tibshirani 1993,
+    chapter 10).
+    """
+    usable = draws[np.isfinite(draws)]
+    bias = float(usable.mean()) - value
+    return bias if abs(bias) > MAX_NEGLIGIBLE_BIAS * float(usable.std()) else 0.0
+
+
+def knows_too_little(draws: NDArray[np.float64], *ends: float) -> bool:
+    """Say whether all draws agree, or more than a few lie where no unit differs from the rest."""
+    usable = draws[np.isfinite(draws)]
+    crumb = _crumb(float(np.abs(usable).max()))
+    if np.ptp(usable) <= crumb:
+        return True
+    return any((np.abs(usable - end) <= crumb).mean() > MAX_SATURATED_SHARE for end in ends)
+
+
+def exchange_test(
+    metric: Metric,
+    first: Sequence[Sample],
+    second: Sequence[Sample],
+    units: Units,
+    *,
+    seed: int,
+    num_resamples: int,
+) -> float:
+    """Return the two-sided p-value for "exchanging the two models' answers changes nothing".
+
+    The paired permutation test (Fisher 1935; Noreen 1989, chapter 2): where two models are equal
+    in law, each exchange of their answers to a unit is as likely as the observed order, so the
+    p-value is valid for any figure, any spread and any number of units. For a share on single
+    items it is McNemar's. It is drawn sequentially: it stops at ``NUM_EXCEEDANCES`` exchanges
+    that differ as much, which leaves a large p-value coarse and costs nothing where there is no
+    difference (Besag and Clifford 1991, Biometrika 78: 301-304).
+
+    Args:
+        metric: defined on both.
+        first: answers of one model.
+        second: answers of the other to the same items, in the same order.
+        units: what is exchanged as one, per item.
+        seed: of the coins.
+        num_resamples: most exchanges; no p-value is below ``1 / (1 + num_resamples)``.
+    """
+    exchanged = _exchanged(metric, first, second, units)
+    num_units = int(units.max()) + 1
+    observed = abs(exchanged(np.zeros(num_units, dtype=bool)))
+    crumb = _crumb(observed)
+    rng = np.random.default_rng(seed)
+    num_exceedances = 0
+    for num_drawn in range(1, num_resamples + 1):
+        difference = abs(exchanged(rng.integers(2, size=num_units).astype(bool)))
+        num_exceedances += not difference < observed - crumb  # undefined counts against
+        if num_exceedances == NUM_EXCEEDANCES:
+            return num_exceedances / num_drawn
+    return (1 + num_exceedances) / (1 + num_resamples)
+
+
+def _exchanged(
+    metric: Metric, first: Sequence[Sample], second: Sequence[Sample], units: Units
+) -> Callable[[NDArray[np.bool_]], float]:
+    """Return the difference as a function of the units whose answers change sides."""
+    if isinstance(metric.compute, MeanOf):
+        a, b = (
+            np.stack([np.bincount(units, column) for column in metric.compute.terms(samples)])
+            for samples in (first, second)
+        )
+
+        def mean_difference(swapped: NDArray[np.bool_]) -> float:
+            (values, counts), (others, other_counts) = (
+                np.where(swapped, y, x).sum(axis=1) for x, y in ((a, b), (b, a))
+            )
+            if not counts or not other_counts:
+                return math.nan
+            return float(values / counts - others / other_counts)
+
+        return mean_difference
+
+    def difference(swapped: NDArray[np.bool_]) -> float:
+        pairs = zip(first, second, swapped[units], strict=True)
+        sides = [(y, x) if is_swapped else (x, y) for x, y, is_swapped in pairs]
+        return _defined(metric, [x for x, _ in sides]) - _defined(metric, [y for _, y in sides])
+
+    return difference
+
+
+def _defined(metric: Metric, samples: list[Sample]) -> float:
+    try:
+        return float(metric.compute(samples))
+    except EvaluationError:  # a resample may lack what the whole has, such as any answer
+        return math.nan
+
+
+def _crumb(size: float) -> float:
+    return 1e-12 * max(1.0, size)  # the order of summation leaves crumbs
+
+
+def _score(sample: Sample, key: str) -> float:
+    if key not in sample.scores:
+        raise EvaluationError(
+            f"item {sample.id!r} has no score {key!r}; it has {', '.join(sample.scores) or 'none'}"
+        )
+    return float(sample.scores[key])

@@ -1,0 +1,86 @@
+"""Intervals and tests that have a closed form: for shares, paired shares, and many at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import bdtr, betaincinv, ndtri
+
+from eval.errors import EvaluationError
+
+
+def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the exact interval of a share (Clopper and Pearson 1934).
+
+    Example:
+        >>> low, high = clopper_pearson(0, 40)
+        >>> low, round(high, 4)
+        (0.0, 0.0881)
+    """
+    tail = (1 - confidence) / 2
+    low = betaincinv(successes, n - successes + 1, tail) if successes > 0 else 0.0
+    high = betaincinv(successes + 1, n - successes, 1 - tail) if successes < n else 1.0
+    return float(low), float(high)
+
+
+def mcnemar_exact(wins: int, losses: int) -> float:
+    """Return the two-sided p-value of McNemar's test, from the binomial law itself.
+
+    Only items that exactly one of the two models got right count. Without any, it is 1.
+
+    Example:
+        >>> round(mcnemar_exact(wins=1, losses=5), 5)
+        0.21875
+    """
+    return min(1.0, 2 * float(bdtr(min(wins, losses), wins + losses, 0.5)))
+
+
+def adjusted_wald(wins: int, losses: int, n: int, alpha: float) -> tuple[float, float]:
+    """Bonett and Price 2012, J. Educational and Behavioral Statistics 37(4): 479-488."""
+    won, lost = (wins + 1) / (n + 2), (losses + 1) / (n + 2)
+    half = float(ndtri(1 - alpha / 2)) * math.sqrt((won + lost - (won - lost) ** 2) / (n + 2))
+    return max(-1.0, won - lost - half), min(1.0, won - lost + half)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for looking at several at once (Holm 1979), in the order given.
+
+    Raises:
+        EvaluationError: if one is not in [0, 1]; NaN is a comparison that was never made.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    if not all(0 <= p <= 1 for p in p_values):
+        raise EvaluationError(f"p-values must lie in 0..1, got {list(p_values)}")
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(np.argsort(p_values, kind="stable")):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def smallest_detectable_difference(
+    spread: float, n: int, *, confidence: float = 0.95, power: float = 0.8
+) -> float:
+    """Return the smallest true difference that n paired items show with this power.
+
+    By the normal approximation, ``(z_{1-alpha/2} + z_power) * spread / sqrt(n)``.
+
+    Args:
+        spread: standard deviation of the per-item differences; for 0/1 scores about the root of
+            the share of items on which the two models disagree.
+        n: number of items.
+        confidence: of the interval that is to exclude zero.
+        power: chance that it does.
+
+    Example:
+        >>> round(smallest_detectable_difference(spread=0.1**0.5, n=400), 3)
+        0.044
+    """
+    if not (spread >= 0 and n >= 1 and 0 < confidence < 1 and 0 < power < 1):
+        raise ValueError(f"impossible design: {spread=}, {n=}, {confidence=}, {power=}")
+    return float((ndtri((1 + confidence) / 2) + ndtri(power)) * spread / math.sqrt(n))
