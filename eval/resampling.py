@@ -71,6 +71,23 @@ def mean_of(key: str, *, among: str | None = None) -> MeanOf:
     return MeanOf(key, among)
 
 
+@dataclass(frozen=True)
+class DistanceFrom:
+    """How far a signed figure is from its ideal; `eval.stats.estimate` folds its interval too.
+
+    Resampled by itself, a distance near zero is all noise, lifted by it, and its percentile
+    interval covers 80 times in 100 instead of 95.
+    """
+
+    signed: Callable[[Sequence[Sample]], float]
+    ideal: float = 0.0
+    scale: float = 1.0
+
+    def __call__(self, samples: Sequence[Sample]) -> float:
+        """Return ``scale * |signed - ideal|``; NaN where the signed figure is."""
+        return self.scale * abs(self.signed(samples) - self.ideal)
+
+
 def unit_of(samples: Sequence[Sample]) -> Units:
     """Number what is resampled as one: a cluster, or a sample that has none."""
     numbers: dict[Hashable, int] = {}

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from eval.errors import EvaluationError
 from eval.resampling import (
+    DistanceFrom,
     MeanOf,
     affordable,
     bias_of,
@@ -38,6 +39,7 @@ from eval.task import Estimate, Metric, Sample
 
 __all__ = [
     "Difference",
+    "MeanOf",
     "clopper_pearson",
     "estimate",
     "holm",
@@ -94,6 +96,8 @@ def estimate(
       Pearson's bound. The range is taken as 0 to 1 for a value in it, as -1 to 1 for one in
       that, and otherwise as the value plus or minus itself, which is crude.
 
+    - A `DistanceFrom` an ideal: the interval of the signed figure, folded at the ideal.
+
     The interval always contains the value. A resample on which the metric is NaN, infinite or
     refused (`EvaluationError`) is left out; when more than a fifth are, the estimate is NaN. The
     order of the samples does not matter.
@@ -111,6 +115,12 @@ def estimate(
     _check_settings(num_resamples, confidence)
     if not samples:
         raise EvaluationError(f"{metric.name} needs at least one item, got none")
+    if isinstance(metric.compute, DistanceFrom):
+        signed = replace(metric, compute=metric.compute.signed)
+        found = estimate(
+            signed, samples, seed=seed, num_resamples=num_resamples, confidence=confidence
+        )
+        return _folded(found, metric.compute)
     samples = sorted(samples, key=lambda sample: sample.id)
     alpha = 1 - confidence
     units = unit_of(samples)
@@ -215,6 +225,16 @@ def _check_settings(num_resamples: int, confidence: float) -> None:
             f"num_resamples must be at least 1 and confidence in (0, 1), got {num_resamples}, "
             f"{confidence}"
         )
+
+
+def _folded(signed: Estimate, distance: DistanceFrom) -> Estimate:
+    if math.isnan(signed.value):
+        return signed
+    value, *ends = (
+        distance.scale * abs(x - distance.ideal) for x in (signed.value, signed.low, signed.high)
+    )
+    low = 0.0 if signed.low <= distance.ideal <= signed.high else min(ends)
+    return replace(signed, value=value, low=min(low, value), high=max(*ends, value))
 
 
 def _range(value: float) -> tuple[float, float]:

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.accuracy import reference_replies
-from eval.bias import counterfactual_replies, stereotype_pairs
-from eval.hallucination import knowledge_answers, self_consistency, truthful_choice
+from eval.bias import stereotype_pairs
+from eval.counterfactual import counterfactual_replies
+from eval.hallucination import self_consistency
 from eval.items import Dialogue
 from eval.task import Task
+from eval.truth import knowledge_answers, truthful_choice
 from finetune.encoding import Example, Message, encode_chat
 from recipes.config import EvalConfig
 from recipes.data import Row, RowError, take

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.accuracy import classification
-from eval.bias import counterfactual_labels
+from eval.counterfactual import counterfactual_labels
 from eval.hallucination import out_of_scope
 from eval.items import LabelledText
 from eval.task import Task

@@ -9,23 +9,16 @@ import numpy as np
 import pytest
 
 from eval.accuracy import classification, question_answering, reference_replies
-from eval.bias import (
-    bbq_form,
+from eval.bias import bbq_form, stereotype_pairs
+from eval.classifier import Classifier, ZeroShotClassifier
+from eval.counterfactual import (
     counterfactual_labels,
     counterfactual_replies,
     draw_names,
-    stereotype_pairs,
     swap_gendered_words,
 )
-from eval.classifier import Classifier, ZeroShotClassifier
 from eval.errors import EvaluationError
-from eval.hallucination import (
-    knowledge_answers,
-    out_of_scope,
-    self_consistency,
-    truthful_choice,
-    unsupported_answers,
-)
+from eval.hallucination import out_of_scope, self_consistency, unsupported_answers
 from eval.harness import evaluate
 from eval.items import Dialogue, LabelledText, Question
 from eval.model import LanguageModel, Loglikelihood
@@ -42,6 +35,7 @@ from eval.probes import (
 )
 from eval.stats import estimate
 from eval.task import Sample, Target, Task
+from eval.truth import knowledge_answers, truthful_choice
 
 LABELS = ("a", "b", "c")
 ROWS = [LabelledText(f"r{i}", f"She says {i} is the best.", LABELS[i % 3]) for i in range(9)]
