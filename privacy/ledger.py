@@ -1,10 +1,8 @@
 """What a private run has spent, written down before it is spent.
 
-One JSON object a line. The first line holds the plan, every further one a noisy step. Each line
-carries the hash of the line before it and its own, so that an edited, removed, reordered or
-repeated line breaks the chain at a line that can be named. A step is charged, and the line is on
-the disk, *before* its noisy gradient is used: a crash overstates the spending, never understates
-it.
+A hash chain of JSON lines (`privacy.chain`). The first line holds the plan, every further one a
+noisy step. A step is charged, and the line is on the disk, *before* its noisy gradient is used: a
+crash overstates the spending, never understates it.
 
 What the chain alone cannot show is that whole lines are missing *at the end*. A checkpoint
 therefore carries the hash of the ledger's last line, and is refused by a ledger without it.
@@ -14,17 +12,16 @@ was, and that is private.
 """
 
 import dataclasses
-import hashlib
-import json
 import os
+import secrets
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
+from privacy import chain
 from privacy.errors import BudgetSpent, LedgerError, PrivacyError
 from privacy.plan import DPPlan
 
-_SCHEMA = 1
-_NOTHING = "0" * 64  # what the first line has before it
+_SCHEMA = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,18 +57,6 @@ class LedgerSummary:
         return self.plan.epsilon(self.steps_charged)
 
 
-def _seal(entry: dict[str, Any]) -> str:
-    """Hash of an entry without its own hash, in the one form in which it is written."""
-    text = json.dumps(entry, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _line(entry: dict[str, Any]) -> bytes:
-    sealed = {**entry, "hash": _seal(entry)}
-    text = json.dumps(sealed, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode() + b"\n"
-
-
 def verify(path: str | os.PathLike[str]) -> LedgerSummary:
     """Read a ledger and check every line of it.
 
@@ -84,40 +69,18 @@ def verify(path: str | os.PathLike[str]) -> LedgerSummary:
         FileNotFoundError: if there is no such file.
     """
     name = Path(path).name
-    content = Path(path).read_bytes()
-    if not content:
-        raise LedgerError(f"{name} is empty; a ledger has at least its header line.")
-    lines = content.split(b"\n")
-    if lines.pop() != b"":
-        raise LedgerError(
-            f"{name}, line {len(lines) + 1}: torn. The write was cut off, so that step was never "
-            f"used. Keep a copy, cut the file after line {len(lines)}, and resume."
-        )
-    hashes: list[str] = []
-    header: dict[str, Any] = {}
-    charges: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        entry = _read_line(line, f"{name}, line {number}")
-        found = entry["hash"]
-        if entry.get("previous") != (hashes[-1] if hashes else _NOTHING):
-            raise LedgerError(
-                f"{name}, line {number}: does not follow line {number - 1}. Lines were removed, "
-                "reordered, repeated or written by two runs at once."
-            )
-        if number == 1:
-            header = entry
-            if entry.get("kind") != "plan" or entry.get("schema") != _SCHEMA:
-                raise LedgerError(f"{name}, line 1: is not a ledger header of schema {_SCHEMA}.")
-        elif entry.get("kind") != "step" or entry.get("charge") != number - 1:
-            raise LedgerError(f"{name}, line {number}: is not charge {number - 1}.")
-        else:
-            charges.append(entry)
-        hashes.append(found)
+    found = chain.read(path)
+    header, *charges = found.entries
+    if header.get("kind") != "plan" or header.get("schema") != _SCHEMA:
+        raise LedgerError(f"{name}, line 1: is not a ledger header of schema {_SCHEMA}.")
+    for number, entry in enumerate(charges, start=1):
+        if entry.get("kind") != "step" or entry.get("charge") != number:
+            raise LedgerError(f"{name}, line {number + 1}: is not charge {number}.")
     try:
         plan = DPPlan(**header["plan"])
     except (KeyError, TypeError, PrivacyError) as error:
         raise LedgerError(f"{name}, line 1: holds no valid plan: {error}") from error
-    if len(hashes) - 1 > plan.steps:
+    if len(charges) > plan.steps:
         raise LedgerError(
             f"{name}, line {plan.steps + 2}: charges beyond the {plan.steps} planned steps."
         )
@@ -125,24 +88,11 @@ def verify(path: str | os.PathLike[str]) -> LedgerSummary:
         plan=plan,
         data=str(header["data"]),
         is_private=header["is_private"] is True,
-        hashes=tuple(hashes),
+        hashes=found.hashes,
         steps=tuple(int(entry["step"]) for entry in charges),
         covered=frozenset(str(entry["covered"]) for entry in charges),
-        size_bytes=len(content),
+        size_bytes=found.size_bytes,
     )
-
-
-def _read_line(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        entry = json.loads(line)
-    except ValueError as error:
-        raise LedgerError(f"{where}: is not JSON; it was edited or damaged.") from error
-    if not isinstance(entry, dict) or not isinstance(entry.get("hash"), str):
-        raise LedgerError(f"{where}: has no hash; it was edited or damaged.")
-    # Byte for byte, not value for value: 1 and 1.0 are equal and do not hash alike.
-    if _line({k: v for k, v in entry.items() if k != "hash"}) != line + b"\n":
-        raise LedgerError(f"{where}: does not match its hash; it was edited or damaged.")
-    return entry
 
 
 class Ledger:
@@ -180,9 +130,10 @@ class Ledger:
                 "plan": dataclasses.asdict(plan),
                 "data": data,
                 "is_private": is_private,
-                "previous": _NOTHING,
+                # two runs of one plan on the same data are two runs, and each is accounted
+                "run": secrets.token_hex(16),
             }
-            _append(path, _line(header), os.O_CREAT | os.O_EXCL)
+            chain.begin(path, header)
         summary = verify(path)
         wanted = {"plan": plan, "data": data, "is_private": is_private}
         for what, value in wanted.items():
@@ -193,6 +144,11 @@ class Ledger:
                     "it was begun with, or give this run a ledger of its own."
                 )
         return cls(path, summary)
+
+    @property
+    def run(self) -> str:
+        """Hash of the header: which run this is, among all of the same plan and data."""
+        return self._hashes[0]
 
     @property
     def charged(self) -> int:
@@ -234,35 +190,6 @@ class Ledger:
                 "more would exceed its epsilon. Use the last checkpoint, or plan a new run, whose "
                 "epsilon adds to this one's."
             )
-        if self.path.stat().st_size != self._size_bytes:
-            raise LedgerError(
-                f"{self.path.name} changed while this run had it open: two runs share one ledger. "
-                "Stop the other, and resume."
-            )
-        entry = {
-            "kind": "step",
-            "charge": self.charged + 1,
-            "step": step,
-            "covered": covered,
-            "previous": self.head,
-        }
-        line = _line(entry)
-        _append(self.path, line)
-        self._hashes.append(_seal(entry))
-        self._size_bytes += len(line)
-
-
-def _append(path: Path, line: bytes, flags: int = 0) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | flags, 0o644)
-    try:
-        if os.write(descriptor, line) != len(line):
-            raise LedgerError(f"{path.name}: the disk took a part of a line only; is it full?")
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    if flags & os.O_CREAT and os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)  # or the new file's name may be lost
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        entry = {"kind": "step", "charge": self.charged + 1, "step": step, "covered": covered}
+        sealed, self._size_bytes = chain.append(self.path, entry, self.head, self._size_bytes)
+        self._hashes.append(sealed)

@@ -18,6 +18,26 @@ ADJACENCY = "add-or-remove-one"
 """Neighbouring data sets: one example more or one example less."""
 
 
+class BudgetConfig(
+    BaseModel,
+    frozen=True,
+    strict=True,
+    extra="forbid",
+    allow_inf_nan=False,
+    use_attribute_docstrings=True,
+):
+    """The account that this run is charged to, beside all other runs on the same data."""
+
+    file: str
+    """Of the account; the first run makes it. Keep it with the data, and back it up."""
+
+    epsilon: float = Field(gt=0)
+    """What all runs together may spend."""
+
+    delta: float = Field(1e-5, gt=0, lt=1)
+    """Of the whole account."""
+
+
 class PrivacyConfig(
     BaseModel,
     frozen=True,
@@ -49,6 +69,10 @@ class PrivacyConfig(
 
     unit: str = "example"
     """What is protected: one example (a row). A column of user names is not supported yet."""
+
+    budget: BudgetConfig | None = None
+    """The account of the data set, shared by all runs on it; a run that would exceed it is not
+    begun. None: this run is accounted by itself."""
 
     @model_validator(mode="after")
     def _one_of_epsilon_and_noise(self) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from privacy import accountant, budget
 from privacy.audit import Finding, audit_ledger, audit_settings
 from privacy.calculator import Calculation, calculate
 from privacy.errors import LedgerError
@@ -21,7 +22,15 @@ from recipes import config, domains
 from recipes.config import Recipe
 from recipes.run import open_run
 
-__all__ = ["Audit", "audit", "calculate", "show", "show_calculation"]
+__all__ = [
+    "Audit",
+    "account",
+    "audit",
+    "calculate",
+    "show",
+    "show_account",
+    "show_calculation",
+]
 
 
 @dataclass(frozen=True)
@@ -141,4 +150,44 @@ def show_calculation(found: Calculation) -> None:
     console.print(
         "It holds for Poisson sampling, a clipping bound on each example over every trainable "
         "tensor, and noise that nobody can repeat."
+    )
+
+
+def account(path: Path) -> dict[str, Any]:
+    """Return what the account of a data set holds, as JSON values.
+
+    Raises:
+        privacy.errors.LedgerError: if the file is damaged.
+    """
+    found = budget.read(path)
+    return {
+        "limit": {"epsilon": found.epsilon, "delta": found.delta},
+        "epsilon_spent": found.spent(),
+        "runs": [
+            asdict(run)
+            | {
+                "epsilon": accountant.epsilon(
+                    run.sample_rate, run.noise_multiplier, run.steps, found.delta
+                )
+            }
+            for run in found.reservations
+        ],
+    }
+
+
+def show_account(found: Mapping[str, Any]) -> None:
+    """Print the account of a data set for a person."""
+    table = Table("run", "rows", "sample rate", "noise", "steps", "epsilon alone")
+    for run in found["runs"]:
+        rows = run["data"].removeprefix("sha256:")[:12]
+        noise, alone = f"{run['noise_multiplier']:.4g}", f"{run['epsilon']:.3f}"
+        table.add_row(
+            Text(run["name"]), rows, f"{run['sample_rate']:.4g}", noise, str(run["steps"]), alone
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    limit = found["limit"]
+    console.print(
+        f"together: epsilon {found['epsilon_spent']:.3f} of {limit['epsilon']:g} at delta "
+        f"{limit['delta']:g}; every run counts with all its planned steps"
     )

@@ -263,7 +263,8 @@ def verify(
 @app.command()
 def audit(
     target: Annotated[
-        Path | None, typer.Argument(metavar="[FILE|RUN]", help="A recipe file or a run.")
+        Path | None,
+        typer.Argument(metavar="[FILE|RUN]", help="A recipe, a run, or an account (.jsonl)."),
     ] = None,
     sample_rate: Annotated[float | None, typer.Option(help="Chance to enter a batch.")] = None,
     noise_multiplier: Annotated[float | None, typer.Option(help="Noise / clipping norm.")] = None,
@@ -275,7 +276,9 @@ def audit(
     target_epsilon: Annotated[float | None, typer.Option(help="Find the noise for it.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Audit the privacy of a recipe or of a run that ended; or account for bare numbers.
+    """Audit the privacy of a recipe or of a run that ended, or the account of a data set.
+
+    Without any of these, account for bare numbers.
 
     Example: assay audit runs/handbook-qa-private
 
@@ -301,6 +304,10 @@ def audit(
         return
     if any(value is not None for value in numbers.values()):
         _fail("give either a recipe or a run, or the numbers of a mechanism, not both", 2)
+    if target.suffix == ".jsonl":
+        found = auditing.account(target)
+        _print(found, as_json, lambda: auditing.show_account(found))
+        return
     result = auditing.audit(target)
     _print(result.to_json(), as_json, lambda: auditing.show(result))
     if result.is_damaged:

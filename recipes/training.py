@@ -11,6 +11,7 @@ from finetune import checkpoint as checkpoints
 from finetune.encoding import Example, weigh_classes
 from finetune.train import StepRule, TrainResult, train
 from finetune.watch import StepInfo
+from privacy import budget
 from privacy.ledger import Ledger
 from privacy.mechanism import OS_RANDOMNESS, PoissonSampler
 from privacy.plan import DPPlan, make_plan
@@ -187,11 +188,35 @@ def _private_rule(run: Run, domain: Domain, plan: DPPlan, narrator: Narrator) ->
         data=data.fingerprint(domain.parts.train),
         is_private=OS_RANDOMNESS.is_private,
     )
+    _charge_account(run, domain, plan, ledger, narrator)
     return StepRule(
         schedule=PoissonSampler(plan),
         wrap=lambda trainer: private_trainer(trainer, plan=plan, ledger=ledger),
         max_examples_per_micro_batch=32,
     )
+
+
+def _charge_account(
+    run: Run, domain: Domain, plan: DPPlan, ledger: Ledger, narrator: Narrator
+) -> None:
+    """Put the whole plan on the account of the data set, before the first step."""
+    config = run.recipe.privacy.budget if run.recipe.privacy else None
+    if config is None:
+        return
+    account = budget.reserve(
+        run.source / config.file,
+        config,
+        plan,
+        run=ledger.run,
+        name=run.recipe.name,
+        data=data.fingerprint(domain.parts.train),
+    )
+    spent = account.spent()
+    narrator.say(
+        f"account {config.file}: {len(account.reservations)} runs, epsilon {spent:.3f} of "
+        f"{account.epsilon:g} at delta {account.delta:g}"
+    )
+    provenance.add(run.folder / RECORD, "account", {"file": config.file, "head": account.head})
 
 
 def load_base(recipe: Recipe, folder: Path, domain: Domain) -> checkpoints.Base:

@@ -332,3 +332,25 @@ def test_every_verb_prints_json_that_parses(story: Path, tmp_path: Path) -> None
     for verb in ("eval", "gate", "audit"):
         assert assay_here(verb, run, folder=story).out
     assert assay_here("doctor", folder=story).out
+
+
+def test_runs_on_one_account_compose_and_the_one_too_many_is_refused(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    privacy = {
+        "epsilon": 4.0,
+        "budget": {"file": "people.budget.jsonl", "epsilon": 5.0, "delta": 1e-5},
+    }
+    recipe = write_recipe(tmp_path, "qa", tiny_base, privacy=privacy)
+    first = assay_here("train", recipe, folder=tmp_path)
+    assert first.code == 0, first.err
+    assert "account people.budget.jsonl: 1 runs" in first.err
+    again = assay_here("train", recipe, folder=tmp_path)
+    assert again.code == 0, again.err
+    refused = assay_here("train", recipe, "--set", "name=another", folder=tmp_path)
+    assert refused.code == 4
+    assert "1 runs have spent" in refused.said
+    assert not (tmp_path / "runs" / "another" / "adapter").exists()
+    account = assay_here("audit", "people.budget.jsonl", "--json", folder=tmp_path).json()
+    assert [run["name"] for run in account["runs"]] == ["a-run"]
+    assert 3.5 < account["epsilon_spent"] <= 4.0

@@ -113,7 +113,7 @@ def edited_header(lines: list[bytes]) -> list[bytes]:
 
 
 def edited_and_resealed(lines: list[bytes]) -> list[bytes]:
-    from privacy.ledger import _line
+    from privacy.chain import _line
 
     entry = json.loads(lines[2])
     del entry["hash"]
@@ -137,7 +137,7 @@ def replayed(lines: list[bytes]) -> list[bytes]:
 
 
 def forked(lines: list[bytes]) -> list[bytes]:
-    from privacy.ledger import _line
+    from privacy.chain import _line
 
     entry = json.loads(lines[2])
     del entry["hash"]
@@ -195,7 +195,7 @@ def test_a_harmed_ledger_is_refused_at_the_line(
 def test_a_chain_that_holds_must_still_follow_the_plan(
     path: Path, plan: DPPlan, numbers: list[int], kind: str, complaint: str
 ) -> None:
-    from privacy.ledger import _line
+    from privacy.chain import _line
 
     previous = begin(path, plan).head
     with path.open("ab") as stream:

@@ -1,0 +1,167 @@
+"""The account of a data set: what all runs on it have spent together, and what is left.
+
+Epsilon belongs to people, not to a run: three runs at epsilon 3 on the same rows reveal more than
+one. A budget file is a hash chain (`privacy.chain`) whose first line states the limit; each run
+reserves its whole plan in it before its first step. Reservations are never given back: a run that
+was ended early stays on the account with all its steps, so the account overstates and never
+understates.
+
+All runs in one file are composed, also those whose rows differ: which rows two runs share is not
+known from their fingerprints. Use one file for each data set.
+"""
+
+import fcntl
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from privacy import accountant, chain
+from privacy.errors import BudgetSpent, LedgerError
+from privacy.plan import BudgetConfig, DPPlan
+
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """One run on the account, with all its planned steps."""
+
+    run: str
+    """Hash of its ledger's first line."""
+
+    name: str
+    data: str
+    """Fingerprint of its training rows."""
+
+    sample_rate: float
+    noise_multiplier: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class Account:
+    """A budget file whose chain holds."""
+
+    epsilon: float
+    """The limit."""
+
+    delta: float
+    reservations: tuple[Reservation, ...]
+    head: str
+    size_bytes: int
+
+    def spent(self, *more: Reservation) -> float:
+        """Return epsilon of all runs on the account, and of some that are not yet on it."""
+        mechanisms = [
+            (run.sample_rate, run.noise_multiplier, run.steps)
+            for run in (*self.reservations, *more)
+        ]
+        return accountant.epsilon_of_all(mechanisms, self.delta)
+
+
+def read(path: str | os.PathLike[str]) -> Account:
+    """Read a budget file and check every line of it.
+
+    Raises:
+        LedgerError: naming the line that is damaged.
+        FileNotFoundError: if there is no such file.
+    """
+    name = Path(path).name
+    found = chain.read(path)
+    header, *lines = found.entries
+    if header.get("kind") != "budget" or header.get("schema") != _SCHEMA:
+        raise LedgerError(f"{name}, line 1: is not the header of a budget of schema {_SCHEMA}.")
+    try:
+        reservations = tuple(_reservation(line) for line in lines)
+        epsilon, delta = float(header["epsilon"]), float(header["delta"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise LedgerError(f"{name}: a line holds no valid run: {error!r}") from error
+    return Account(epsilon, delta, reservations, found.hashes[-1], found.size_bytes)
+
+
+def reserve(
+    path: Path, config: BudgetConfig, plan: DPPlan, *, run: str, name: str, data: str
+) -> Account:
+    """Put a run on the account, once: a resumed run is there already.
+
+    Args:
+        path: of the budget file, made if it is not there.
+        config: the limit, which must be that of the file.
+        plan: of the run.
+        run: hash of the run's ledger header.
+        name: of the run, for people.
+        data: fingerprint of its training rows.
+
+    Returns:
+        The account with the run on it.
+
+    Raises:
+        BudgetSpent: if the run would take the account over its limit; nothing is written.
+        LedgerError: if the file is damaged, or states another limit.
+    """
+    with _locked(path):
+        if not path.exists():
+            header = {"kind": "budget", "schema": _SCHEMA}
+            chain.begin(path, {**header, "epsilon": config.epsilon, "delta": config.delta})
+        account = read(path)
+        if (account.epsilon, account.delta) != (config.epsilon, config.delta):
+            raise LedgerError(
+                f"{path.name} allows epsilon {account.epsilon:g} at delta {account.delta:g}, and "
+                f"this run states {config.epsilon:g} at {config.delta:g}. The limit of an account "
+                "does not change: state the file's, or begin another file for other data."
+            )
+        wanted = Reservation(run, name, data, plan.sample_rate, plan.noise_multiplier, plan.steps)
+        if any(known.run == run for known in account.reservations):
+            return account
+        after = account.spent(wanted)
+        if not after <= account.epsilon:
+            raise BudgetSpent(_refusal(path, account, wanted, after))
+        chain.append(path, {"kind": "run", **vars(wanted)}, account.head, account.size_bytes)
+        return read(path)
+
+
+def _refusal(path: Path, account: Account, wanted: Reservation, after: float) -> str:
+    alone = accountant.epsilon(
+        wanted.sample_rate, wanted.noise_multiplier, wanted.steps, account.delta
+    )
+    before = account.spent()
+    others = len({run.data for run in account.reservations} - {wanted.data})
+    return (
+        f"{path.name} allows epsilon {account.epsilon:g} at delta {account.delta:g}. "
+        f"{len(account.reservations)} runs have spent {before:.3f}; with this one, which spends "
+        f"{alone:.3f} by itself, it would be {_number(after)}. Nothing was trained. Lower "
+        "privacy.epsilon or train.epochs, use a model that is there, or ask whoever answers for "
+        "the data for another account."
+        + (f" ({others} other sets of rows are on the account; all count.)" if others else "")
+    )
+
+
+def _number(epsilon: float) -> str:
+    return "unbounded" if math.isinf(epsilon) else f"{epsilon:.3f}"
+
+
+def _reservation(line: dict[str, Any]) -> Reservation:
+    if line["kind"] != "run":
+        raise ValueError(f"its kind is {line['kind']!r}")
+    return Reservation(
+        run=str(line["run"]),
+        name=str(line["name"]),
+        data=str(line["data"]),
+        sample_rate=float(line["sample_rate"]),
+        noise_multiplier=float(line["noise_multiplier"]),
+        steps=int(line["steps"]),
+    )
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one run at a time look at the account and write to it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from privacy import accountant
+from privacy.budget import read, reserve
+from privacy.errors import BudgetSpent, LedgerError
+from privacy.plan import BudgetConfig, DPPlan
+
+Plan = Callable[..., DPPlan]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "people.budget.jsonl"
+
+
+@pytest.fixture
+def plan(make_a_plan: Plan) -> DPPlan:
+    return make_a_plan(steps=20, noise_multiplier=2.0)
+
+
+def config(path: Path, epsilon: float) -> BudgetConfig:
+    return BudgetConfig(file=str(path), epsilon=epsilon, delta=1e-5)
+
+
+def test_runs_on_one_account_compose_to_more_than_one_and_less_than_their_sum(
+    path: Path, plan: DPPlan
+) -> None:
+    one = accountant.epsilon(plan.sample_rate, plan.noise_multiplier, plan.steps, 1e-5)
+    limit = config(path, 100)
+    first = reserve(path, limit, plan, run="a", name="a", data="sha256:d")
+    assert first.spent() == pytest.approx(one, rel=1e-3)
+    second = reserve(path, limit, plan, run="b", name="b", data="sha256:d")
+    assert one < second.spent() < 2 * one
+    double = accountant.epsilon(plan.sample_rate, plan.noise_multiplier, 2 * plan.steps, 1e-5)
+    assert second.spent() == pytest.approx(double, rel=1e-3)
+    assert [run.name for run in read(path).reservations] == ["a", "b"]
+
+
+def test_runs_of_different_noise_are_composed_and_bound_each_alone() -> None:
+    runs = [(0.1, 1.0, 30), (0.02, 0.7, 100)]
+    both = accountant.epsilon_of_all(runs, 1e-5)
+    alone = [accountant.epsilon(*run, 1e-5) for run in runs]
+    assert max(alone) < both < sum(alone)
+    assert accountant.epsilon_of_all([], 1e-5) == 0
+
+
+def test_a_run_that_would_exceed_the_account_is_refused_and_leaves_no_line(
+    path: Path, plan: DPPlan
+) -> None:
+    one = accountant.epsilon(plan.sample_rate, plan.noise_multiplier, plan.steps, 1e-5)
+    limit = config(path, one * 1.2)
+    reserve(path, limit, plan, run="a", name="a", data="sha256:d")
+    before = path.read_bytes()
+    with pytest.raises(BudgetSpent, match=r"1 runs have spent .* Nothing was trained"):
+        reserve(path, limit, plan, run="b", name="b", data="sha256:e")
+    assert path.read_bytes() == before
+
+
+def test_a_resumed_run_is_on_the_account_once(path: Path, plan: DPPlan) -> None:
+    limit = config(path, 100)
+    for _ in range(3):
+        account = reserve(path, limit, plan, run="a", name="a", data="sha256:d")
+    assert len(account.reservations) == 1
+
+
+def test_the_limit_of_an_account_does_not_change(path: Path, plan: DPPlan) -> None:
+    reserve(path, config(path, 3), plan, run="a", name="a", data="sha256:d")
+    with pytest.raises(LedgerError, match=r"allows epsilon 3 .* states 30"):
+        reserve(path, config(path, 30), plan, run="b", name="b", data="sha256:d")
+
+
+@pytest.mark.parametrize("damage", ["edit", "cut", "swap", "kind"])
+def test_a_damaged_account_is_refused(path: Path, plan: DPPlan, damage: str) -> None:
+    limit = config(path, 100)
+    for run in "abc":
+        reserve(path, limit, plan, run=run, name=run, data="sha256:d")
+    lines = path.read_bytes().splitlines(keepends=True)
+    if damage == "edit":
+        entry = json.loads(lines[1])
+        lines[1] = json.dumps({**entry, "steps": 1}).encode() + b"\n"
+    elif damage == "cut":
+        del lines[1]
+    elif damage == "swap":
+        lines[1], lines[2] = lines[2], lines[1]
+    else:
+        lines[0] = lines[0].replace(b"budget", b"wallet")
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(LedgerError, match="line"):
+        reserve(path, limit, plan, run="d", name="d", data="sha256:d")
+
+
+def _reserve_one(path: Path, plan: DPPlan, limit: BudgetConfig, run: str) -> bool:
+    try:
+        reserve(path, limit, plan, run=run, name=run, data="sha256:d")
+    except BudgetSpent:
+        return False
+    return True
+
+
+def test_two_runs_at_once_cannot_both_take_what_is_left(path: Path, plan: DPPlan) -> None:
+    one = accountant.epsilon(plan.sample_rate, plan.noise_multiplier, plan.steps, 1e-5)
+    limit = config(path, one * 1.2)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        taken = pool.starmap(_reserve_one, [(path, plan, limit, run) for run in "ab"])
+    assert sorted(taken) == [False, True]
+    assert len(read(path).reservations) == 1
