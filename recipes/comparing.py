@@ -1,4 +1,4 @@
-"""Several runs and their base, side by side on one page."""
+"""Several models and their base, side by side on one page."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from eval import harness
-from eval.report import Page, render_html, render_markdown
+from eval.comparison import every_pair, formulas
+from eval.report import Page, Pair, render_html, render_markdown, to_json
+from eval.task import Report, Task
 from recipes import domains, page
 from recipes.console import Narrator
-from recipes.errors import InputError
-from recipes.evaluating import differences, evaluate_adapter, evaluate_base, evaluate_merged
-from recipes.files import locked, write_text
-from recipes.run import open_run
+from recipes.contestants import Contest, gather
+from recipes.evaluating import evaluate_adapter, evaluate_base, evaluate_merged
+from recipes.files import locked, write_json, write_text
+from recipes.run import Run, open_run
 
 
 def evaluate(folders: Sequence[Path], narrator: Narrator) -> dict[str, Any]:
@@ -26,66 +27,114 @@ def evaluate(folders: Sequence[Path], narrator: Narrator) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for folder in folders:
         run = open_run(folder)
-        domain = domains.read(run.recipe, run.source)
-        with locked(run.folder):
-            reports = {
-                "base": evaluate_base(run, domain, narrator),
-                "adapter": evaluate_adapter(run, domain, narrator),
-            }
-            if (run.folder / "merged").is_dir():
-                reports["merged"] = evaluate_merged(run, domain, narrator)
-        for kind, report in reports.items():
+        for kind, report in _evaluate(run, narrator).items():
             found[f"{run.recipe.name}/{kind}"] = report.to_json()
     return found
 
 
-def compare(folders: Sequence[Path], out: Path, narrator: Narrator) -> dict[str, Any]:
-    """Write one page over runs that were made on the same base and the same test rows.
+def _evaluate(run: Run, narrator: Narrator) -> dict[str, Report]:
+    domain = domains.read(run.recipe, run.source)
+    with locked(run.folder):
+        reports = {
+            "base": evaluate_base(run, domain, narrator),
+            "adapter": evaluate_adapter(run, domain, narrator),
+        }
+        if (run.folder / "merged").is_dir():
+            reports["merged"] = evaluate_merged(run, domain, narrator)
+    return reports
+
+
+def compare(
+    folders: Sequence[Path], out: Path, narrator: Narrator, tasks: Sequence[Task] = ()
+) -> dict[str, Any]:
+    """Write one page, as HTML, Markdown and JSON, over models on one base.
+
+    Args:
+        folders: run folders, folders of evaluations, and folders of these (`contestants.gather`).
+        out: the HTML page; the others stand beside it.
+        narrator: says what is going on.
+        tasks: formulas of figures that are not means of what the samples hold.
 
     Raises:
-        InputError: if their bases, tasks or test rows differ, naming which.
+        InputError: if they cannot be compared: other bases, quantisations or test rows.
+        eval.errors.EvaluationError: if two were asked different items under one name.
     """
-    runs = [open_run(folder) for folder in folders]
-    evaluate(folders, narrator)
-    first = runs[0]
-    base = harness.read_report(first.folder / "eval" / "base")
-    candidates = []
-    for run in runs:
-        own = harness.read_report(run.folder / "eval" / "base")
-        if own.target != base.target:
-            raise InputError(
-                f"{run.folder} was trained on the base {own.target.base}, and {first.folder} on "
-                f"{base.target.base}; only runs on one base can be compared"
-            )
-        if {n: t.data for n, t in own.tasks.items()} != {n: t.data for n, t in base.tasks.items()}:
-            raise InputError(
-                f"{run.folder} was evaluated on other rows or tasks than {first.folder}; give both "
-                "the same recipe, data, split seed and eval settings"
-            )
-        domain = domains.read(run.recipe, run.source)
-        against = differences(run, domain, "adapter")
-        candidates.append(page.candidate(run, run.recipe.name, "adapter", against))
-    compared = Page(
-        title=" and ".join(run.recipe.name for run in runs),
-        summary=f"{len(runs)} adapters and their base, asked the same items.",
-        base_name="base",
-        base=base,
-        base_samples=page.samples(first, "base", base),
-        candidates=tuple(candidates),
-        provenance={"base identity": base.target.base},
-    )
+    contest = gather(folders, lambda run: _evaluate(run, narrator))
+    compared = page_of(contest, tasks)
+    found = to_json(compared)
     write_text(out, render_html(compared))
     write_text(out.with_suffix(".md"), render_markdown(compared))
-    narrator.say(f"wrote {out} and {out.with_suffix('.md')}")
-    reports = {"base": base.to_json()} | {c.name: c.report.to_json() for c in candidates}
+    write_json(out.with_suffix(".json"), found)
+    narrator.say(f"wrote {out}, {out.with_suffix('.md')} and {out.with_suffix('.json')}")
     between = {
         c.name: {
             task: {metric: asdict(d) for metric, d in by.items()}
             for task, by in c.differences.items()
         }
-        for c in candidates
+        for c in compared.candidates
     }
-    return {"page": str(out), "reports": reports, "differences": between}
+    return {"page": str(out), **found, "differences": between}
+
+
+def page_of(contest: Contest, tasks: Sequence[Task] = ()) -> Page:
+    """Compare every two models of a contest, and lay the page out."""
+    own = [
+        task
+        for one in contest.candidates
+        if one.run is not None
+        for task in domains.read(one.run.recipe, one.run.source).tasks
+    ]
+    models = [contest.base.evaluated, *(one.evaluated for one in contest.candidates)]
+    known = formulas(models, [*tasks, *own])
+    pairs = every_pair(models, known.metrics)
+    candidates = tuple(
+        page.candidate(one.run, one.evaluated.name, "adapter", pairs[0, place])
+        if one.run is not None
+        else page.evaluated_alone(one.evaluated, pairs[0, place])
+        for place, one in enumerate(contest.candidates, 1)
+    )
+    names = [candidate.name for candidate in candidates]
+    return Page(
+        title=", ".join(names[:-1]) + " and " * (len(names) > 1) + names[-1],
+        summary=f"{len(names)} {'model' if len(names) == 1 else 'models'} and their base, asked "
+        "the same items.",
+        base_name="base",
+        base=contest.base.evaluated.report,
+        base_samples=contest.base.evaluated.samples,
+        candidates=candidates,
+        provenance=_provenance(contest),
+        pairs=tuple(
+            Pair(j - 1, i - 1, differences)
+            for (i, j), differences in sorted(pairs.items(), key=lambda item: item[0][::-1])
+            if i > 0
+        ),
+        notes=_notes(known.unknown),
+    )
+
+
+def _provenance(contest: Contest) -> dict[str, str]:
+    target = contest.base.evaluated.report.target
+    loaded = {"quantization": target.quantization, "dtype": target.dtype}
+    return {
+        "base identity": target.base,
+        **{f"base {what}": value for what, value in loaded.items() if value},
+        **{
+            one.evaluated.name: one.evaluated.report.target.merged
+            or one.evaluated.report.target.adapter
+            or "no identity recorded"
+            for one in contest.candidates
+        },
+    }
+
+
+def _notes(unknown: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    if not unknown:
+        return ()
+    named = ", ".join(f"{task}/{metric}" for task, metric in unknown)
+    return (
+        f"Reported, and not compared: {named}. These figures are not means of scores that the "
+        "samples hold, and the sets that say how they are computed were not at hand.",
+    )
 
 
 def show(result: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import harness
+from eval.comparison import Evaluated
 from eval.gate import Check, Decision
 from eval.report import Candidate, Page, Privacy, render_html
 from eval.stats import Difference
@@ -21,6 +22,8 @@ from recipes.run import Run
 
 FIGURES = ("bound", "value", "low", "high")
 """Of a check; null in its file where it is no finite number."""
+
+NOT_RECORDED = "not recorded"
 
 KIND_NAMES = {"base": "base", "adapter": "adapter", "merged": "merged model"}
 
@@ -70,11 +73,39 @@ def candidate(
         differences=differences,
         decision=_decision(run, kind),
         settings=dict(_flat(json.loads(run.recipe.model_dump_json()))),
-        cost=_cost(record, report),
+        cost=_cost(run, record, report),
         privacy=privacy_of(run, record),
         losses=[(line["step"], line["loss"]) for line in log if "loss" in line],
         eval_losses=[(line["step"], line["eval_loss"]) for line in log if "eval_loss" in line],
     )
+
+
+def evaluated_alone(
+    evaluated: Evaluated, differences: Mapping[str, Mapping[str, Difference]]
+) -> Candidate:
+    """Return the column of a model of which only the evaluation is known."""
+    target = evaluated.report.target
+    said = {"model": KIND_NAMES[target.kind], "quantization": target.quantization}
+    return Candidate(
+        name=evaluated.name,
+        report=evaluated.report,
+        samples=evaluated.samples,
+        differences=differences,
+        settings={key: value for key, value in said.items() if value},
+        cost=evaluation_cost(evaluated.report),
+    )
+
+
+def evaluation_cost(report: Report) -> dict[str, str]:
+    """Return what asking cost, as far as it is recorded."""
+    num_items = sum(task.n for task in report.tasks.values())
+    if not (report.num_seconds > 0 and num_items):
+        return {"evaluation": NOT_RECORDED}
+    return {
+        "evaluation": f"{report.num_seconds:,.1f} s",
+        "items asked": f"{num_items:,}",
+        "time per item": f"{1000 * report.num_seconds / num_items:,.0f} ms, on average",
+    }
 
 
 def samples(run: Run, kind: str, report: Report) -> dict[str, Sequence[Sample]]:
@@ -156,17 +187,22 @@ def _summary(run: Run, record: Mapping[str, Any]) -> str:
     )
 
 
-def _cost(record: Mapping[str, Any], report: Report) -> dict[str, str]:
+def _cost(run: Run, record: Mapping[str, Any], report: Report) -> dict[str, str]:
     training = record.get("training", {})
-    cost = {"evaluation": f"{report.num_seconds:.0f} s"}
+    cost = evaluation_cost(report)
     if training:
         cost |= {
-            "training": f"{training['num_seconds']:.0f} s",
+            "training": f"{training['num_seconds']:,.0f} s",
             "trained parameters": f"{training['num_parameters']:,}",
         }
         if training["num_tokens"]:  # not counted in a private run, where it is private
             rate = training["num_tokens"] / training["num_seconds"]
-            cost["training speed"] = f"{rate:.0f} tokens/s"
+            cost["training speed"] = f"{rate:,.0f} tokens/s"
+        else:
+            cost["training speed"] = "not counted in a private run"
+    sizes = [path.stat().st_size for path in (run.folder / "adapter").glob("*.safetensors")]
+    cost["adapter on disk"] = f"{sum(sizes) / 1e6:,.1f} MB" if sizes else NOT_RECORDED
+    cost["peak memory"] = NOT_RECORDED
     return cost
 
 

@@ -5,43 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from scipy.special import ndtr
-
-from eval.report.bars import Bar, Scale, interval_bar
+from eval.report.bars import Scale
+from eval.report.cells import Cell, cell
+from eval.report.judgements import FAMILIES, Judged, Judgement, Key, judge, num_comparisons
 from eval.report.page import Candidate, Page
-from eval.report.text import interval
-from eval.stats import Difference, holm
+from eval.report.standings import Duel, Standing, duels, standings
+from eval.report.text import interval, number
+from eval.stats import Difference
 from eval.task import Estimate, Family, TaskResult
 
-Judgement = Literal[
-    "better",
-    "worse",
-    "perhaps better",
-    "perhaps worse",
-    "undecided",
-    "descriptive",
-    "undefined",
-    "not compared",
-]
-
-FAMILIES: tuple[Family, ...] = ("accuracy", "bias", "hallucination")
-
-_Key = tuple[int, str, str]  # candidate, task, metric
-_Judgements = Mapping[_Key, Judgement]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One difference to the base, ready to be shown."""
-
-    judgement: Judgement
-    value: str = ""
-    interval: str = ""
-    bar: Bar | None = None
-    strength: float = math.nan
-    """Distance from zero in standard errors, positive for the candidate; for sorting."""
+_Judged = Mapping[Key, Judged]
 
 
 @dataclass(frozen=True)
@@ -90,6 +64,8 @@ class MetricRows:
     name: str
     direction: str
     rows: tuple[ModelRow, ...]
+    reach: str
+    """Either end of the bars' scale, in the figure's unit."""
 
 
 @dataclass(frozen=True)
@@ -111,17 +87,15 @@ class Comparison:
     tallies: tuple[Tally, ...]
     families: Mapping[Family, tuple[TaskView, ...]]
     num_comparisons: int
+    standings: tuple[Standing, ...]
+    """The base last."""
+
+    duels: tuple[Duel, ...]
 
 
 def compare(page: Page) -> Comparison:
-    """Lay out all differences of a page, with a judgement on each.
-
-    A difference is "better" or "worse" only if that still holds after correction for all
-    comparisons on the page (Holm 1979, on the normal approximation to each interval). One whose
-    own interval excludes zero without surviving the correction is a "perhaps": of twenty
-    comparisons of a model with itself, one such is to be expected.
-    """
-    judgements = _judge(page)
+    """Lay out all differences of a page, with a judgement on each (`judgements.judge`)."""
+    judged = judge(page)
     rows = tuple(
         WinsRow(
             result.family,
@@ -129,8 +103,8 @@ def compare(page: Page) -> Comparison:
             metric,
             direction(_higher_is_better(page, task, metric)),
             tuple(
-                _cell(_difference(candidate, task, metric), judgements.get((index, task, metric)))
-                for index, candidate in enumerate(page.candidates)
+                cell(judged.get((index, None, task, metric)))
+                for index in range(len(page.candidates))
             ),
         )
         for task, result in tasks(page)
@@ -142,16 +116,20 @@ def compare(page: Page) -> Comparison:
     )
     families = {
         family: tuple(
-            _task_view(page, task, result, judgements)
+            _task_view(page, task, result, judged)
             for task, result in tasks(page)
             if result.family == family
         )
         for family in FAMILIES
     }
-    num_comparisons = sum(
-        judgement not in ("descriptive", "undefined") for judgement in judgements.values()
+    return Comparison(
+        rows,
+        tallies,
+        families,
+        num_comparisons(judged),
+        standings(page, judged),
+        duels(page, judged),
     )
-    return Comparison(rows, tallies, families, num_comparisons)
 
 
 def tasks(page: Page) -> Iterator[tuple[str, TaskResult]]:
@@ -169,62 +147,8 @@ def direction(higher_is_better: bool | None) -> str:
     return {True: "up", False: "down", None: "none"}[higher_is_better]
 
 
-def _judge(page: Page) -> _Judgements:
-    judgements: dict[_Key, Judgement] = {}
-    decided: dict[_Key, float] = {}
-    for index, candidate in enumerate(page.candidates):
-        for task, metrics in candidate.differences.items():
-            for metric, difference in metrics.items():
-                key = (index, task, metric)
-                if not _is_finite(difference):
-                    judgements[key] = "undefined"
-                elif difference.higher_is_better is None:
-                    judgements[key] = "descriptive"
-                else:
-                    decided[key] = 2 * float(ndtr(-_standard_errors(difference)))
-    for key, adjusted in zip(decided, holm(list(decided.values())), strict=True):
-        index, task, metric = key
-        better = page.candidates[index].differences[task][metric].better
-        is_sure = adjusted <= 0.05
-        if better == "undecided":
-            judgements[key] = "undecided"
-        elif better == "first":
-            judgements[key] = "better" if is_sure else "perhaps better"
-        else:
-            judgements[key] = "worse" if is_sure else "perhaps worse"
-    return judgements
-
-
-def _standard_errors(difference: Difference) -> float:
-    """Return how many standard errors the value is from zero, by the near side's half-width."""
-    near = difference.low if difference.value > 0 else difference.high
-    half_width = abs(difference.value - near)
-    if difference.value == 0:
-        return 0.0
-    return 1.96 * abs(difference.value) / half_width if half_width > 0 else math.inf
-
-
-def _is_finite(difference: Difference) -> bool:
-    return all(map(math.isfinite, (difference.value, difference.low, difference.high)))
-
-
 def _difference(candidate: Candidate, task: str, metric: str) -> Difference | None:
     return candidate.differences.get(task, {}).get(metric)
-
-
-def _cell(
-    difference: Difference | None, judgement: Judgement | None, scale: Scale | None = None
-) -> Cell:
-    if difference is None or judgement is None:
-        return Cell("not compared")
-    value, ends = interval(difference.value, difference.low, difference.high, signed=True)
-    scale = scale or Scale.around_zero([difference.low, difference.high])
-    strength = math.nan
-    if judgement not in ("descriptive", "undefined"):
-        is_gain = (difference.value > 0) == difference.higher_is_better
-        strength = min(99.0, _standard_errors(difference)) * (1 if is_gain else -1)
-    bar = interval_bar(difference.value, difference.low, difference.high, scale)
-    return Cell(judgement, value, ends, bar, strength)
 
 
 def _tally(name: str, index: int, judgements: list[Judgement]) -> Tally:
@@ -259,7 +183,7 @@ def _higher_is_better(page: Page, task: str, metric: str) -> bool | None:
     return None
 
 
-def _task_view(page: Page, task: str, result: TaskResult, judgements: _Judgements) -> TaskView:
+def _task_view(page: Page, task: str, result: TaskResult, judged: _Judged) -> TaskView:
     models = [(page.base_name, page.base), *((c.name, c.report) for c in page.candidates)]
     warnings = tuple(
         f"{name} did not answer this task."
@@ -280,7 +204,8 @@ def _task_view(page: Page, task: str, result: TaskResult, judgements: _Judgement
             MetricRows(
                 metric,
                 direction(_higher_is_better(page, task, metric)),
-                tuple(_model_rows(page, task, metric, judgements, scales[metric])),
+                tuple(_model_rows(page, task, metric, judged, scales[metric])),
+                number(scales[metric].high, 2),
             )
             for metric in _metrics(page, task)
         ),
@@ -311,14 +236,13 @@ def _scales(page: Page, task: str) -> dict[str, Scale]:
 
 
 def _model_rows(
-    page: Page, task: str, metric: str, judgements: _Judgements, scale: Scale
+    page: Page, task: str, metric: str, judged: _Judged, scale: Scale
 ) -> Iterator[ModelRow]:
     yield _model_row(page.base_name, None, _estimate(page.base.tasks.get(task), metric), None)
     for index, candidate in enumerate(page.candidates):
-        judgement = judgements.get((index, task, metric))
-        cell = _cell(_difference(candidate, task, metric), judgement, scale)
         found = _estimate(candidate.report.tasks.get(task), metric)
-        yield _model_row(candidate.name, index, found, cell)
+        against_base = cell(judged.get((index, None, task, metric)), scale)
+        yield _model_row(candidate.name, index, found, against_base)
 
 
 def _estimate(result: TaskResult | None, metric: str) -> Estimate | None:

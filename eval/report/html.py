@@ -22,11 +22,14 @@ from markupsafe import Markup
 from eval.report import figures
 from eval.report.bars import WIDTH
 from eval.report.checks import verdict
-from eval.report.comparison import FAMILIES, compare, tasks
+from eval.report.comparison import compare, tasks
+from eval.report.disagreements import Disagreements, disagreements
+from eval.report.drawing import NUM_SERIES, Drawing, dash
 from eval.report.examples import Examples, examples
-from eval.report.figures import Drawing
+from eval.report.judgements import FAMILIES
 from eval.report.page import Candidate, Page
 from eval.report.text import clean, clip, epsilon, number, scientific
+from eval.report.tradeoff import letter, tradeoffs
 from eval.task import Sample
 
 _FAMILY_TITLES = {
@@ -65,10 +68,13 @@ def render_html(page: Page) -> str:
             is_gated=any(v.word != "not asked" for v in verdicts),
             comparison=comparison,
             families=[(f, *_FAMILY_TITLES[f], comparison.families[f]) for f in FAMILIES],
-            examples={task: _examples(page, task) for task, _ in tasks(page)},
+            examples={} if page.pairs else {t: _examples(page, t) for t, _ in tasks(page)},
             curves={
                 task: _curves(page, task, f"curve-{i}") for i, (task, _) in enumerate(tasks(page))
             },
+            disagreements={task: _disagreements(page, task) for task, _ in tasks(page)},
+            tradeoffs=tradeoffs(page) if page.pairs else [],
+            is_private=any(candidate.privacy is not None for candidate in page.candidates),
             losses=figures.training_loss(
                 [(i, c.losses, c.eval_losses) for i, c in enumerate(page.candidates)], "loss"
             ),
@@ -99,8 +105,9 @@ def _environment() -> Environment:
     }
     environment.globals |= {
         "bar_width": WIDTH,
-        "num_series": figures.NUM_SERIES,
-        "dash": figures.dash,
+        "num_series": NUM_SERIES,
+        "dash": dash,
+        "letter": letter,
     }
     return environment
 
@@ -137,6 +144,14 @@ def _examples(page: Page, task: str) -> list[Examples]:
         for index, candidate in enumerate(page.candidates)
         if base and candidate.samples.get(task)
     ]
+
+
+def _disagreements(page: Page, task: str) -> Disagreements | None:
+    if not page.pairs:
+        return None
+    samples: dict[int | None, Sequence[Sample]] = {None: page.base_samples.get(task, ())}
+    samples |= {i: candidate.samples.get(task, ()) for i, candidate in enumerate(page.candidates)}
+    return disagreements(samples)
 
 
 def _curves(page: Page, task: str, key: str) -> list[Drawing]:

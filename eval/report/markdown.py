@@ -6,8 +6,9 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
+from eval.report.cells import Cell
 from eval.report.checks import Verdict, verdict
-from eval.report.comparison import Cell, compare
+from eval.report.comparison import compare
 from eval.report.page import Page
 from eval.report.text import clean
 

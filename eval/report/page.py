@@ -81,6 +81,18 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Two candidates, compared with one another."""
+
+    first: int
+    """Place among the page's candidates."""
+
+    second: int
+    differences: Mapping[str, Mapping[str, Difference]]
+    """First minus second on the same items: task, then metric."""
+
+
+@dataclass(frozen=True)
 class Page:
     """All that one report shows."""
 
@@ -93,5 +105,8 @@ class Page:
     provenance: Mapping[str, str]
     proof: Mapping[str, str] = field(default_factory=dict)
     """The merge's proof, row by row; empty if nothing was merged."""
+
+    pairs: tuple[Pair, ...] = ()
+    """Every two candidates; empty on the page of one run."""
 
     notes: tuple[str, ...] = ()

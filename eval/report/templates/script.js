@@ -34,8 +34,59 @@
       });
     });
   }
-  // Filtering examples; without a script the buttons stay hidden and all examples are shown.
-  for (const filter of document.querySelectorAll(".filter")) {
+  // Filtering; without a script the controls stay hidden and everything is shown.
+  const selected = (filter, by) => filter.querySelector(`[data-by="${by}"]`).value;
+  const say = (filter, shown, all) => {
+    filter.querySelector(".filter-said").textContent = "showing " + shown + " of " + all;
+  };
+  for (const filter of document.querySelectorAll(".filter[data-rows]")) {
+    const rows = [...document.getElementById(filter.dataset.rows).tBodies[0].rows];
+    filter.addEventListener("change", () => {
+      const model = selected(filter, "model"), family = selected(filter, "family");
+      const isDecided = filter.querySelector('[data-by="decided"]').checked;
+      for (const row of rows) {
+        row.hidden = (model !== "" && !row.dataset.models.split(" ").includes(model))
+          || (family !== "" && row.dataset.family !== family)
+          || (isDecided && row.dataset.decided !== "yes");
+      }
+      say(filter, rows.filter((row) => !row.hidden).length, rows.length);
+    });
+    filter.hidden = false;
+  }
+  // Two chosen models: items on which they differ, and of the answers only theirs.
+  for (const filter of document.querySelectorAll(".pair-filter")) {
+    const items = [...filter.parentElement.querySelectorAll(".example")];
+    const answerOf = (item, model) => [...item.querySelectorAll(".answer")]
+      .find((answer) => answer.dataset.models.split(" ").includes(model));
+    const kind = filter.querySelector('[data-by="kind"]');
+    filter.addEventListener("change", () => {
+      const pair = [selected(filter, "first"), selected(filter, "second")];
+      const chosen = pair.filter((model) => model !== "");
+      const isPair = chosen.length === 2 && pair[0] !== pair[1];
+      kind.disabled = !isPair;
+      for (const item of items) {
+        const answers = chosen.map((model) => answerOf(item, model));
+        const isRight = answers.map((answer) => answer && answer.dataset.correct === "yes");
+        let isShown = answers.every(Boolean);
+        if (isPair && isShown) {
+          isShown = answers[0] !== answers[1];
+          if (kind.value === "first") isShown = isShown && isRight[0] && !isRight[1];
+          if (kind.value === "second") isShown = isShown && !isRight[0] && isRight[1];
+        }
+        item.hidden = !isShown;
+        for (const answer of item.querySelectorAll(".answer")) {
+          answer.hidden = isPair && !answers.includes(answer);
+        }
+        for (const who of item.querySelectorAll(".who")) {
+          who.hidden = isPair && !chosen.includes(who.dataset.model);
+        }
+      }
+      say(filter, items.filter((item) => !item.hidden).length, items.length);
+    });
+    kind.disabled = true;
+    filter.hidden = false;
+  }
+  for (const filter of document.querySelectorAll(".filter:not([data-rows], .pair-filter)")) {
     const items = [...filter.parentElement.querySelectorAll(".example")];
     const buttons = [...filter.querySelectorAll("button")];
     const said = filter.querySelector(".filter-said");

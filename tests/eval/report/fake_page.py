@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 from eval.gate import GatePolicy, PrivacyRule, Rule, decide
-from eval.report import Candidate, Page, Privacy, render_html, render_markdown
+from eval.report import Candidate, Page, Pair, Privacy, render_html, render_markdown
 from eval.stats import Difference, estimate, mean_of, paired_difference
 from eval.task import Estimate, Family, Metric, Report, Sample, Target, TaskResult
 
@@ -284,7 +285,22 @@ def compare_page() -> Page:
         "names-swapped": {"flip_rate": Difference(nan, nan, nan, 143, False)},
     }
     candidates[4] = replace(broken, report=report, differences=differences)
-    return make_page(candidates, base)
+    return replace(make_page(candidates, base), pairs=tuple(make_pairs(candidates)))
+
+
+def make_pairs(candidates: Sequence[Candidate]) -> Iterator[Pair]:
+    for i, j in combinations(range(len(candidates)), 2):
+        first, second = candidates[i], candidates[j]
+        found = {
+            task: {
+                metric.name: paired_difference(
+                    metric, first.samples[task], second.samples[task], num_resamples=100
+                )
+                for metric in metrics
+            }
+            for task, metrics in METRICS.items()
+        }
+        yield Pair(i, j, found)
 
 
 def empty_page() -> Page:
