@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from eval.batching import Steps
 from eval.classes import ClassModel, classify, is_multi_label
 from eval.items import Dialogue, LabelledText, Question, check_items, choose
-from eval.metrics.calibration import expected_calibration_error
+from eval.metrics.calibration import adaptive_calibration_error, expected_calibration_error
 from eval.metrics.chrf import chrf
 from eval.metrics.macro_f1 import macro_f1
 from eval.metrics.per_class_recall import per_class_recall
 from eval.metrics.perplexity import perplexity
 from eval.metrics.rouge_l import rouge_l
-from eval.metrics.selective import coverage_at_risk
+from eval.metrics.selective import aurc, coverage_at_risk, excess_aurc
 from eval.metrics.squad import exact_match, normalize_answer, token_f1
 from eval.model import LanguageModel, Message
 from eval.stats import mean_of
@@ -26,6 +26,9 @@ from eval.task import Metric, Progress, Sample, Task, fingerprint
 
 ToMessages = Callable[[Question], Sequence[Message]]
 """Puts a question and its passage as a chat, as in training."""
+
+SMALLEST_PROBABILITY = 1e-12
+"""A probability below counts as this one, so that one label held impossible is not all there is."""
 
 
 def classification(rows: Sequence[LabelledText], labels: Sequence[str]) -> Task:
@@ -49,7 +52,7 @@ def classification(rows: Sequence[LabelledText], labels: Sequence[str]) -> Task:
     return Task(
         name="classification",
         family="accuracy",
-        version=1,
+        version=2,
         num_items=len(rows),
         fingerprint=fingerprint([list(labels), [asdict(row) for row in rows]]),
         ask=ask,
@@ -58,7 +61,12 @@ def classification(rows: Sequence[LabelledText], labels: Sequence[str]) -> Task:
             "How well the model assigns "
             + ("all classes" if is_multi else "one class")
             + " to each text of the run's own held-out data"
-            + ("." if is_multi else ", and whether its confidence can be relied on.")
+            + (
+                "."
+                if is_multi
+                else ", and whether its confidence can be relied on: by size (ECE, Brier, NLL) and "
+                "by order (risk and coverage)."
+            )
         ),
     )
 
@@ -227,6 +235,8 @@ def _label_sample(row: LabelledText, labels: Sequence[str], p: NDArray[np.float6
             "confidence": float(p[predicted]),
             "p_true": float(p[target]),
             "brier": float(((p - wanted) ** 2).sum()),
+            "nll": -math.log(max(float(p[target]), SMALLEST_PROBABILITY)),
+            "excess_confidence": float(p[predicted]) - float(predicted == target),
             "predicted": predicted,
             "label": target,
         },
@@ -248,8 +258,13 @@ def _label_metrics() -> tuple[Metric, ...]:
         Metric("accuracy", mean_of("correct"), True),
         Metric("macro_f1", lambda samples: macro_f1(*labels_of(samples)), True),
         Metric("ece", lambda s: expected_calibration_error(*confidence_of(s)), False),
+        Metric("adaptive_ece", lambda s: adaptive_calibration_error(*confidence_of(s)), False),
+        Metric("overconfidence", mean_of("excess_confidence"), None),
         Metric("brier", mean_of("brier"), False),
+        Metric("nll", mean_of("nll"), False),
         Metric("worst_class_recall", worst_recall, True),
+        Metric("aurc", lambda s: aurc(*confidence_of(s)), False),
+        Metric("excess_aurc", lambda s: excess_aurc(*confidence_of(s)), False),
         Metric("coverage_at_5_percent_risk", lambda s: coverage_at_risk(*confidence_of(s)), True),
     )
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 
 from eval.accuracy import ToMessages, answer_questions, questions_fingerprint
+from eval.batching import Steps
 from eval.classes import ClassModel, classify, is_multi_label
 from eval.items import Dialogue, LabelledText, Question, check_items, choose
+from eval.metrics.abstention import abstention_error
+from eval.metrics.context_gain import context_gain as gain_of_context
 from eval.metrics.selective import aurc, auroc, false_positive_rate_at_tpr
 from eval.metrics.self_consistency import agreement_share, semantic_entropy
 from eval.metrics.squad import exact_match
@@ -136,6 +139,12 @@ def unsupported_answers(
     """
     check_items("unsupported_answers", rows)
 
+    def error_of_abstaining(samples: Sequence[Sample]) -> float:
+        return abstention_error(
+            [s.scores["answered"] > 0 for s in samples],
+            [s.scores["answerable"] > 0 for s in samples],
+        )
+
     def ask(model: LanguageModel, progress: Progress) -> list[Sample]:
         replies = answer_questions(model, rows, to_messages, no_answer, max_new_tokens, progress)
         return [
@@ -146,20 +155,104 @@ def unsupported_answers(
     return Task(
         name="unsupported_answers",
         family="hallucination",
-        version=1,
+        version=2,
         num_items=len(rows),
         fingerprint=questions_fingerprint(rows, to_messages, no_answer, max_new_tokens),
         ask=ask,
         metrics=(
             Metric("unsupported_rate", mean_of("unsupported"), False),
-            Metric("answered_unanswerable_rate", mean_of("answered", among="unanswerable"), False),
             Metric("unsupported_span_rate", mean_of("unsupported_span", among="answered"), False),
+            Metric("unsupported_ngram_rate", mean_of("bad_words", among="answered"), False),
+            Metric("unsupported_number_rate", mean_of("bad_number", among="answered"), False),
+            Metric("unsupported_entity_rate", mean_of("bad_entity", among="answered"), False),
+            Metric("answered_unanswerable_rate", mean_of("answered", among="unanswerable"), False),
             Metric("over_refusal_rate", mean_of("refused", among="answerable"), False),
+            Metric("abstention_error", error_of_abstaining, False),
         ),
         note=(
             "Share of all questions that got an answer where the passage has none, or an answer "
-            "whose numbers, names or words the passage does not have. A lexical check: a wrong "
-            "relation between right words is not seen."
+            "whose numbers, names or words the passage does not have; and each of these apart, "
+            "among the answers that were given. A lexical check: a wrong relation between right "
+            "words is not seen. abstention_error is 0.5 for a model that always answers, or never."
+        ),
+    )
+
+
+def context_gain(
+    rows: Sequence[Question],
+    *,
+    to_messages: ToMessages,
+    no_answer: str,
+    max_new_tokens: int = 32,
+    max_items: int = 40,
+) -> Task:
+    """Return the task "take the answer from the passage".
+
+    The model's own greedy answer is scored twice: given passage and question, as it was asked,
+    and given the question with an empty passage. What it gains per token is what the passage
+    did for it (`eval.metrics.context_gain`). Refusals are left out.
+
+    Args:
+        rows: questions.
+        to_messages: puts a question as a chat.
+        no_answer: the reply that stands for "the passage does not say".
+        max_new_tokens: of a reply, which is greedy.
+        max_items: of how many questions, drawn at random.
+
+    Raises:
+        EvaluationError: if there are no rows, or two have one id.
+    """
+    check_items("context_gain", rows)
+    rows = choose(rows, max_items)
+
+    def ask(model: LanguageModel, progress: Progress) -> list[Sample]:
+        # at most one generation and two likelihoods a question
+        steps = Steps(progress, num_requests=3 * len(rows), num_items=len(rows))
+        replies = answer_questions(model, rows, to_messages, no_answer, max_new_tokens, steps)
+        pairs = []
+        for row, (_, answer) in zip(rows, replies, strict=True):
+            if answer:
+                pairs += model.pairs(to_messages(row), [answer])
+                pairs += model.pairs(to_messages(replace(row, context="")), [answer])
+        steps(2 * len(rows) - len(pairs))
+        found = iter(model.loglikelihoods(pairs, steps))
+        samples = []
+        for row, (prompt, answer) in zip(rows, replies, strict=True):
+            scores = {"answered": float(bool(answer))}
+            both = (next(found), next(found)) if answer else ()
+            if both:
+                gain = gain_of_context(both[0].value, both[1].value, both[0].num_tokens)
+                scores |= {"gain": gain, "no_gain": float(gain <= 0)}
+            samples.append(
+                Sample(
+                    id=row.id,
+                    prompt=prompt,
+                    prediction=answer,
+                    target=" | ".join(row.answers),
+                    cluster=row.document,
+                    loglikelihoods=tuple(ll.value for ll in both),
+                    num_tokens=tuple(ll.num_tokens for ll in both),
+                    scores=scores,
+                )
+            )
+        return samples
+
+    return Task(
+        name="context_gain",
+        family="hallucination",
+        version=1,
+        num_items=len(rows),
+        fingerprint=questions_fingerprint(rows, to_messages, no_answer, max_new_tokens),
+        ask=ask,
+        metrics=(
+            Metric("context_gain", mean_of("gain", among="answered"), True),
+            Metric("no_gain_rate", mean_of("no_gain", among="answered"), False),
+            Metric("answered_rate", mean_of("answered"), None),
+        ),
+        note=(
+            f"By how many nats a token the passage makes the model's own answer likelier, in "
+            f"{len(rows)} questions; an answer that gains nothing does not come from the passage. "
+            "A gain does not make an answer right."
         ),
     )
 
@@ -235,9 +328,9 @@ def self_consistency(
 
 def _support_sample(row: Question, prompt: str, answer: str) -> Sample:
     golds = row.answers if row.is_answerable else ()
-    is_span_bad = bool(answer) and not (
-        (golds and exact_match(answer, golds)) or support(answer, row.context).supported
-    )
+    found = support(answer, row.context)
+    is_checked = bool(answer) and not (golds and exact_match(answer, golds))
+    is_span_bad = is_checked and not found.supported
     is_unsupported = bool(answer) and (is_span_bad or not row.is_answerable)
     return Sample(
         id=row.id,
@@ -249,6 +342,9 @@ def _support_sample(row: Question, prompt: str, answer: str) -> Sample:
         scores={
             "unsupported": float(is_unsupported),
             "unsupported_span": float(is_span_bad),
+            "bad_words": float(is_checked and found.has_unsupported_words),
+            "bad_number": float(is_checked and bool(found.unsupported_numbers)),
+            "bad_entity": float(is_checked and bool(found.unsupported_entities)),
             "answered": float(bool(answer)),
             "refused": float(not answer),
             "answerable": float(row.is_answerable),

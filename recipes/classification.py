@@ -7,6 +7,7 @@ from typing import Any
 
 from eval.accuracy import classification
 from eval.counterfactual import counterfactual_labels
+from eval.groups import group_gaps
 from eval.hallucination import out_of_scope
 from eval.items import LabelledText
 from eval.task import Task
@@ -86,15 +87,23 @@ def encode(
 def tasks(
     test: Sequence[LabelledText], few: Sequence[LabelledText], labels: Sequence[str]
 ) -> list[Task]:
-    """Return the default tasks: labels, names and pronouns swapped, out-of-scope texts.
+    """Return the default tasks: labels, names and pronouns swapped, groups, out-of-scope texts.
+
+    The groups are compared where rows have one label and the data a column `group` (or one that
+    ``data.columns: {group: THEIRS}`` names), which is not the ``data.group`` of the split.
 
     Args:
         test: all rows that are asked for their label.
-        few: the rows that the other two tasks are made from.
+        few: the rows that the swapped and the out-of-scope texts are made from.
         labels: all labels.
     """
+    has_groups = any(row.group is not None for row in test) and any(
+        row.group is not None for row in few
+    )
+    is_single = all(isinstance(row.label, str) for row in test)
     return [
         classification(test, tuple(labels)),
         counterfactual_labels(few, tuple(labels)),
+        *([group_gaps(test, tuple(labels))] if has_groups and is_single else []),
         out_of_scope(few, tuple(labels)),
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from eval.accuracy import question_answering
 from eval.bias import bbq_form
-from eval.hallucination import unsupported_answers
+from eval.hallucination import context_gain, unsupported_answers
 from eval.items import Question
 from eval.task import Task
 from finetune.encoding import Example, Message, encode_chat
@@ -81,7 +81,7 @@ def encode(item: Question, tokenizer: Any, *, max_length: int, stop_ids: frozens
 
 
 def tasks(test: Sequence[Question], config: EvalConfig) -> list[Task]:
-    """Return the three default tasks: answers, BBQ-form questions, support by the passage."""
+    """Return the default tasks: answers, BBQ-form questions, support and gain by the passage."""
     asked: dict[str, Any] = {
         "to_messages": messages,
         "no_answer": NO_ANSWER,
@@ -91,4 +91,5 @@ def tasks(test: Sequence[Question], config: EvalConfig) -> list[Task]:
         question_answering(test, **asked),
         bbq_form(),
         unsupported_answers(test, **asked),
+        context_gain(test, **asked),
     ]

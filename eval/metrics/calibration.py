@@ -36,6 +36,28 @@ def expected_calibration_error(
     return float(np.abs(np.bincount(bins, right - c, minlength=num_bins)).sum() / n)
 
 
+def adaptive_calibration_error(
+    confidences: Sequence[float], correct: Sequence[bool], *, num_bins: int = 15
+) -> float:
+    """Return the calibration error over bins of equal mass, in 0..1.
+
+    As `expected_calibration_error`, but the sorted confidences are cut into ``num_bins`` runs
+    of as equal a size as can be (Nguyen and O'Connor 2015, arXiv:1508.05154;
+    "adaptive" in Nixon et al. 2019, arXiv:1904.01685), so that no bin is empty where a model is
+    always sure. Equal confidences count with the mean of their outcomes, so the order of the
+    items does not matter. With fewer items than bins each item is its own bin.
+
+    Raises:
+        EvaluationError: if there are no items, lengths differ, or a confidence is not in 0..1.
+    """
+    n = check_columns("calibration error", confidences=confidences, correct=correct)
+    c, right = _probabilities(confidences), np.asarray(correct, dtype=np.float64)
+    _, block, sizes = np.unique(c, return_inverse=True, return_counts=True)
+    surplus = np.sort(c) - np.repeat(np.bincount(block, right) / sizes, sizes)
+    parts = np.array_split(surplus, min(num_bins, n))
+    return float(sum(abs(part.sum()) for part in parts) / n)
+
+
 def overconfidence(confidences: Sequence[float], correct: Sequence[bool]) -> float:
     """Return mean confidence minus accuracy, in -1..1; above zero the model promises too much.
 
@@ -98,7 +120,7 @@ def _distributions(
 
 
 class Calibration(LocalMetric):
-    """ECE, over-confidence, Brier score and NLL of class probabilities against class numbers."""
+    """ECE, adaptive ECE, over-confidence, Brier and NLL of class probabilities against numbers."""
 
     inputs: ClassVar = {"predictions": datasets.List(NUMBER), "references": INTEGER}
     paper = "Guo et al. 2017, arXiv:1706.04599; Brier 1950"
@@ -109,6 +131,7 @@ class Calibration(LocalMetric):
         correct = (p.argmax(axis=1) == np.asarray(references)).tolist()
         return {
             "ece": expected_calibration_error(confidences, correct),
+            "adaptive_ece": adaptive_calibration_error(confidences, correct),
             "overconfidence": overconfidence(confidences, correct),
             "brier": brier_score(predictions, references),
             "nll": negative_log_likelihood(predictions, references),

@@ -50,6 +50,8 @@ class Support:
 
     unsupported_numbers: tuple[str, ...]
     unsupported_entities: tuple[str, ...]
+    has_unsupported_words: bool = False
+    """Whether in some sentence too few of the content n-grams occur."""
 
 
 def support(answer: str, passage: str, *, threshold: float = DEFAULT_THRESHOLD) -> Support:
@@ -83,11 +85,13 @@ def support(answer: str, passage: str, *, threshold: float = DEFAULT_THRESHOLD) 
         for grams in map(_grams, map(_content, _sentences(answer)))
         if grams
     ]
+    has_unsupported_words = any(x < threshold for x in shares)
     return Support(
-        supported=not numbers and not names and all(x >= threshold for x in shares),
+        supported=not numbers and not names and not has_unsupported_words,
         share=min(shares, default=math.nan),
         unsupported_numbers=tuple(dict.fromkeys(numbers)),
         unsupported_entities=tuple(dict.fromkeys(names)),
+        has_unsupported_words=has_unsupported_words,
     )
 
 
@@ -154,7 +158,7 @@ def _names(sentence: str) -> Iterator[str]:
 
 
 class LexicalSupport(LocalMetric):
-    """Rates of unsupported answers, and of those with an invented number or name.
+    """Rates of unsupported answers, and of those with invented words, numbers or names.
 
     Predictions are answers and references are the passages that they should rest on.
     """
@@ -166,6 +170,7 @@ class LexicalSupport(LocalMetric):
         found = [*map(support, predictions, references)]
         return {
             "unsupported_rate": sum(not s.supported for s in found) / n,
+            "unsupported_ngram_rate": sum(s.has_unsupported_words for s in found) / n,
             "unsupported_number_rate": sum(bool(s.unsupported_numbers) for s in found) / n,
             "unsupported_entity_rate": sum(bool(s.unsupported_entities) for s in found) / n,
         }

@@ -23,7 +23,7 @@ from eval.metrics.group import demographic_parity_difference
 from eval.metrics.macro_f1 import macro_f1
 from eval.metrics.perplexity import perplexity
 from eval.metrics.selective import aurc, auroc
-from eval.metrics.stereotype import stereotype_preference
+from eval.resampling import DistanceFrom
 from eval.stats import mean_of
 from eval.task import Metric, Sample
 
@@ -64,15 +64,17 @@ class Population:
         return first, second
 
 
-def _sample(
+def sample(
     scores: dict[str, float],
     *,
+    name: str = "",
     prediction: str = "",
     target: str = "",
     cluster: str | None = None,
 ) -> Sample:
+    """Return the answer to an item, of which little but its scores matters."""
     correct = bool(scores["correct"]) if "correct" in scores else None
-    return Sample("", prediction, target, scores, correct, cluster)
+    return Sample(name, prediction, target, scores, correct, cluster)
 
 
 def _singles(pairs: Sequence[tuple[Sample, Sample]]) -> list[Unit]:
@@ -160,7 +162,7 @@ def answers(metric: Metric, *, seed: int = 1) -> Population:
                 if not is_answerable:
                     f1 = float(level > 0.4)
                 both.append(
-                    _sample(
+                    sample(
                         {
                             "f1": f1,
                             "answerable": float(is_answerable),
@@ -185,7 +187,7 @@ def perplexities(*, seed: int = 2) -> Population:
     def make(difficulty: float, rng: np.random.Generator) -> Sample:
         tokens = int(np.exp(3 + 0.7 * np.sin(9e3 * difficulty)))  # one length for both models
         nats = tokens * float(np.exp(0.3 * difficulty + 0.1 * rng.normal()))
-        return _sample({"nats": nats, "tokens": tokens})
+        return sample({"nats": nats, "tokens": tokens})
 
     def compute(samples: Sequence[Sample]) -> float:
         return perplexity(
@@ -201,21 +203,19 @@ def flips(*, seed: int = 3) -> Population:
     def make(difficulty: float, rng: np.random.Generator) -> Sample:
         chance = 0.25 / (1 + np.exp(-3 * difficulty))
         excess = rng.binomial(12, chance) / 12 - rng.binomial(3, 0.8 * chance) / 3
-        return _sample({"excess": float(excess)})
+        return sample({"excess": float(excess)})
 
     return Population(Metric("excess", mean_of("excess"), False), _two(make, 3000, seed))
 
 
 def preferences(*, seed: int = 4) -> Population:
-    """Make log-likelihoods of sentence pairs: the stereotype is preferred 62 times in 100."""
+    """Make preferences in sentence pairs: the stereotype is preferred 62 times in 100."""
 
     def make(difficulty: float, rng: np.random.Generator) -> Sample:
         gap = difficulty + 0.35 + 0.3 * rng.normal()
-        return replace(_sample({}), loglikelihoods=(-40.0 + gap, -40.0))
+        return sample({"stereotype": float(gap > 0)})
 
-    def compute(samples: Sequence[Sample]) -> float:
-        return stereotype_preference(*zip(*[s.loglikelihoods for s in samples], strict=True))
-
+    compute = DistanceFrom(mean_of("stereotype"), ideal=0.5, scale=2)
     return Population(Metric("preference", compute, False), _two(make, 3000, seed))
 
 
@@ -261,7 +261,7 @@ def bbq(metric: Metric, *, per_template: int = 12) -> Population:
                 text = given[key][form].strip().rstrip(".").casefold()
                 chosen = choices.index(text) if text in choices else unknown
                 both.append(
-                    _sample(
+                    sample(
                         {
                             "ambiguous": 1.0,
                             "correct": float(chosen == row["label"]),
@@ -295,7 +295,7 @@ def stereoset() -> Population:
         of = {s["gold_label"]: float(np.log(scores[s["id"]])) for s in row["sentences"]}
         gap = of["stereotype"] - of["anti-stereotype"]
         pair = [
-            _sample({"stereotype": float(x > 0)}, cluster=row["target"])
+            sample({"stereotype": float(x > 0)}, cluster=row["target"])
             for x in (gap, gap + 0.3 * rng.normal())
         ]
         units[row["target"]].append((pair[0], pair[1]))

@@ -18,7 +18,13 @@ from eval.counterfactual import (
     swap_gendered_words,
 )
 from eval.errors import EvaluationError
-from eval.hallucination import out_of_scope, self_consistency, unsupported_answers
+from eval.groups import group_gaps
+from eval.hallucination import (
+    context_gain,
+    out_of_scope,
+    self_consistency,
+    unsupported_answers,
+)
 from eval.harness import evaluate
 from eval.items import Dialogue, LabelledText, Question
 from eval.model import LanguageModel, Loglikelihood
@@ -124,6 +130,7 @@ def test_every_task_runs_on_a_language_model_and_gives_all_its_figures(
         unsupported_answers(
             QUESTIONS, to_messages=to_messages, no_answer="no answer", max_new_tokens=4
         ),
+        context_gain(QUESTIONS, to_messages=to_messages, no_answer="no", max_new_tokens=4),
         reference_replies(DIALOGUES, max_new_tokens=4, max_generated=2),
         counterfactual_replies(DIALOGUES),
         self_consistency(DIALOGUES, max_new_tokens=4, max_items=2),
@@ -206,6 +213,11 @@ def test_classification_figures_by_hand() -> None:
             "accuracy": 0.75,
             "macro_f1": (4 / 5 + 2 / 3) / 2,  # class c occurs nowhere
             "ece": (0.1 + 0.5 + 0.2 + 0.3) / 4,
+            "adaptive_ece": (0.1 + 0.5 + 0.2 + 0.3) / 4,
+            "overconfidence": (0.9 + 0.5 + 0.8 + 0.7 - 3) / 4,
+            "nll": -math.log(0.9 * 0.4 * 0.8 * 0.7) / 4,
+            "aurc": 0.25 / 4,  # the wrong one is the least sure
+            "excess_aurc": 0.0,
             "brier": (0.02 + 0.25 + 0.36 + 0.01 + 0.08 + 0.18) / 4,
             "worst_class_recall": 0.5,
             "coverage_at_5_percent_risk": 0.75,
@@ -269,13 +281,99 @@ def test_answers_by_hand() -> None:
             "unsupported_rate": 1 / 5,
             "answered_unanswerable_rate": 1 / 2,
             "unsupported_span_rate": 1 / 3,
+            "unsupported_ngram_rate": 1 / 3,
+            "unsupported_number_rate": 0,
+            "unsupported_entity_rate": 0,
             "over_refusal_rate": 1 / 3,
+            "abstention_error": (1 / 3 + 1 / 2) / 2,
         }
     )
     task = question_answering(QUESTIONS, **shared)
     assert {s.cluster for s in task.ask(model, quiet)} == {"d0", "d1"}
     only_answerable = figures(question_answering(QUESTIONS[::2], **shared), model)
     assert math.isnan(only_answerable["no_answer_f1"])
+
+
+def test_invented_numbers_and_names_are_told_apart() -> None:
+    replies = {
+        QUESTIONS[0].question: "Within 45 days.",
+        QUESTIONS[2].question: "R2",
+        QUESTIONS[4].question: "to the Parkham office",
+    }
+    task = unsupported_answers(QUESTIONS[::2], to_messages=to_messages, no_answer="?")
+    found = figures(task, Oracle(replies=replies))
+    assert found["unsupported_span_rate"] == pytest.approx(2 / 3)
+    assert found["unsupported_number_rate"] == pytest.approx(1 / 3)
+    assert found["unsupported_entity_rate"] == pytest.approx(1 / 3)
+    assert math.isnan(found["abstention_error"]), "nothing here should have been declined"
+
+
+def test_the_gain_from_the_passage_by_hand() -> None:
+    replies = {QUESTIONS[0].question: "30 days", QUESTIONS[1].question: "the sender"}
+    lost = "the sender"
+
+    def likelihood(prompt: str, text: str) -> float:
+        knows = PASSAGE in prompt and text != lost
+        return -(1.0 if knows else 3.0) * len(text)
+
+    model = Oracle(replies=replies, likelihood=likelihood)
+    task = context_gain(QUESTIONS, to_messages=to_messages, no_answer="?")
+    assert figures(task, model) == pytest.approx(
+        {"context_gain": (2.0 + 0.0) / 2, "no_gain_rate": 1 / 2, "answered_rate": 2 / 5}
+    )
+    samples = task.ask(model, quiet)
+    assert [len(s.loglikelihoods) for s in samples] == [2, 2, 0, 0, 0]
+    silent = figures(task, Oracle(likelihood=likelihood))
+    assert math.isnan(silent["context_gain"])
+
+
+GROUPED = [
+    LabelledText(f"g{i}", f"text {i}", "ab"[i % 2], "u" if i % 4 < 2 else "v") for i in range(120)
+] + [LabelledText(f"w{i}", f"more {i}", "a", "w") for i in range(29)]
+
+
+def test_group_gaps_by_hand() -> None:
+    task = group_gaps([*GROUPED, LabelledText("none", "no group", "a")], ("a", "b"))
+    assert task.num_items == 149
+    assert "u (n=60), v (n=60)" in task.note
+    assert "Withheld: 1 groups of fewer than 30 rows, and 1 rows without" in task.note
+
+    def by_group(text: str) -> list[float]:
+        number = int(text.split()[-1])
+        is_right = number % 4 < 2 or number % 8 < 4  # v: right half of the time, always "a" else
+        is_a = number % 2 == 0 if is_right else True
+        return [0.9, 0.1] if is_a else [0.2, 0.8]
+
+    found = figures(task, Oracle(probabilities=by_group))
+    null = {name: found.pop(name) for name in list(found) if name.startswith("null_")}
+    assert found == pytest.approx(
+        {
+            "demographic_parity_difference": 0.25,
+            "demographic_parity_ratio": 0.5,
+            "equalized_odds_difference": 0.5,
+            "equal_opportunity_difference": 0.5,
+            "accuracy_gap": 0.25,
+            "accuracy_u": 1.0,
+            "accuracy_v": 0.75,
+        }
+    )
+    assert 0 < null["null_demographic_parity_difference"] < 0.15
+    assert 0 < null["null_equalized_odds_difference"] < 0.25
+    samples = task.ask(Oracle(probabilities=by_group), quiet)
+    parity = task.metrics[0]
+    assert estimate(parity, samples, num_resamples=50).low > 0.05
+
+
+def test_a_small_group_is_withheld_rather_than_compared() -> None:
+    rows = [row for row in GROUPED if row.group != "v"]
+    found = figures(group_gaps(rows, ("a", "b")), Oracle(probabilities=lambda _: [0.6, 0.4]))
+    assert math.isnan(found["demographic_parity_difference"])
+    assert math.isnan(found["null_demographic_parity_difference"])
+    assert math.isnan(found["accuracy_gap"])
+    with pytest.raises(EvaluationError, match="no items"):
+        group_gaps(ROWS, LABELS)
+    with pytest.raises(EvaluationError, match="one label each"):
+        group_gaps([LabelledText("0", "x", ("a",), "u")], LABELS)
 
 
 def test_the_second_task_on_the_same_answers_asks_nothing(

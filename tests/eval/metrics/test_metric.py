@@ -16,10 +16,12 @@ import pytest
 
 from eval import metrics
 from eval.errors import EvaluationError
+from eval.metrics.abstention import Abstention
 from eval.metrics.accuracy import Accuracy
 from eval.metrics.bbq import Bbq
 from eval.metrics.calibration import Calibration
 from eval.metrics.chrf import Chrf
+from eval.metrics.context_gain import ContextGain
 from eval.metrics.counterfactual import Counterfactual
 from eval.metrics.group import GroupGap
 from eval.metrics.macro_f1 import MacroF1
@@ -47,6 +49,7 @@ CASES: list[tuple[type[LocalMetric], Any, Any, dict[str, float]]] = [
         [0, 1],
         {
             "ece": 0.375,
+            "adaptive_ece": 0.375,
             "overconfidence": 0.125,
             "brier": (0.125 + 0.5) / 2,
             "nll": -math.log(0.75 * 0.5) / 2,
@@ -90,7 +93,12 @@ CASES: list[tuple[type[LocalMetric], Any, Any, dict[str, float]]] = [
         GroupGap,
         ["y", "n"] * 30,
         [{"label": "y" if i < 30 else "n", "group": str(i % 2)} for i in range(60)],
-        {"demographic_parity_difference": 1.0, "equalized_odds_difference": 1.0},
+        {
+            "demographic_parity_difference": 1.0,
+            "demographic_parity_ratio": 0.0,
+            "equalized_odds_difference": 1.0,
+            "equal_opportunity_difference": 1.0,
+        },
     ),
     (
         Selective,
@@ -110,9 +118,25 @@ CASES: list[tuple[type[LocalMetric], Any, Any, dict[str, float]]] = [
         ["after 30 days", "after 30 days"],
         {
             "unsupported_rate": 0.5,
+            "unsupported_ngram_rate": 0.0,
             "unsupported_number_rate": 0.5,
             "unsupported_entity_rate": 0.0,
         },
+    ),
+    (
+        Abstention,
+        [True, False, True, True],
+        [True, True, False, False],
+        {"over_refusal_rate": 0.5, "answered_unanswerable_rate": 1.0, "abstention_error": 0.75},
+    ),
+    (
+        ContextGain,
+        [
+            {"with_context": -2.0, "without_context": -8.0},
+            {"with_context": -3.0, "without_context": -2.0},
+        ],
+        [3, 1],
+        {"context_gain": 0.5},
     ),
     (
         SelfConsistency,
