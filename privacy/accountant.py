@@ -104,6 +104,48 @@ def epsilon(sample_rate: float, noise_multiplier: float, steps: int, delta: floa
     return _pld_epsilon(sample_rate, noise_multiplier, steps, delta, _INTERVAL, False)
 
 
+@functools.lru_cache(maxsize=64)
+def epsilon_of_group(
+    sample_rate: float, noise_multiplier: float, steps: int, delta: float, size: int
+) -> float:
+    """Bound what an example-level run reveals of a person who owns ``size`` examples.
+
+    Neighbours add or remove all of them. A step's sum then moves by as many clipping norms as
+    were drawn of them, a binomial number: a mixture of Gaussians, whose privacy loss distribution
+    is composed like any other (Charles et al. 2024, arXiv:2407.07737, section 3.2).
+
+    Returns:
+        Epsilon, rounded pessimistically; at size 1 that of :func:`epsilon`. Takes seconds, and
+        longer for large groups.
+
+    Raises:
+        ValueError: if an argument is outside its range.
+    """
+    _check(sample_rate, noise_multiplier, steps, delta)
+    if size < 1:
+        raise ValueError(f"size must be 1 or more, got {size!r}")
+    if steps == 0:
+        return 0.0
+    if noise_multiplier < _LEAST_NOISE:
+        return math.inf
+    from dp_accounting.pld import privacy_loss_distribution
+    from scipy.stats import binom
+
+    drawn = range(size + 1)
+    chances = [float(p) for p in binom.pmf(drawn, size, sample_rate)]
+    likely = [k for k in drawn if chances[k] > 1e-30]
+    # what is left out is counted as the largest move
+    chances[likely[-1]] += max(0.0, 1 - sum(chances[k] for k in likely))
+    step = privacy_loss_distribution.from_mixture_gaussian_mechanism(
+        noise_multiplier,
+        [float(k) for k in likely],
+        [chances[k] for k in likely],
+        pessimistic_estimate=True,
+        value_discretization_interval=max(1e-3 * size, 10 * _grid(noise_multiplier)),
+    )
+    return float(step.self_compose(steps).get_epsilon_for_delta(delta))
+
+
 def epsilon_of_all(mechanisms: Sequence[tuple[float, float, int]], delta: float) -> float:
     """Bound what several runs on the same data reveal together, of one example.
 

@@ -112,15 +112,7 @@ def audit_settings(
             ("packing", "padding_free"),
             "each example is a row of its own",
         ),
-        Finding(
-            "U4",
-            "scope",
-            "not_checked" if config.unit == "example" else "fail",
-            "examples that one person contributes",
-            "not counted: the statement holds for one example, and weakens with every further one"
-            if config.unit == "example"
-            else f"unit {config.unit!r} is not supported yet",
-        ),
+        _unit(config.unit),
         Finding("U7", "weaker", "pass", "the neighbouring relation is stated", ADJACENCY),
         look.equal(
             "D1",
@@ -203,6 +195,18 @@ def _delta(delta: float, num_examples: int) -> Finding:
     # Relative slack: "auto" is 1 / (10 n) up to one rounding.
     status: Status = "warn" if share > 0.1 * (1 + 1e-9) else "pass"
     return Finding("A3", "weaker", status, what, evidence)
+
+
+def _unit(unit: str) -> Finding:
+    what = "examples that one person contributes"
+    if unit == "example":
+        evidence = (
+            "not counted: the statement holds for one example, and weakens with every further one; "
+            "name the column of people in privacy.unit"
+        )
+        return Finding("U4", "scope", "not_checked", what, evidence)
+    evidence = f"one of each {unit}'s rows enters a step, so the statement holds for all of them"
+    return Finding("U4", "scope", "pass", what, evidence)
 
 
 def _size(config: PrivacyConfig) -> Finding:

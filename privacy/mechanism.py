@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from privacy.errors import PrivacyError
 from privacy.plan import DPPlan
 
 
@@ -66,16 +67,55 @@ OS_RANDOMNESS = OSRandomness()
 
 
 class PoissonSampler(Sampler[list[int]]):
-    """Logical batches: at every step each example enters with chance q, independently of all else.
+    """Logical batches: at every step each unit enters with chance q, independently of all else.
 
     To be used as the *batch* sampler of a data loader. A draw may be empty and is then still a
-    step, with noise and nothing else; skipping it would tell that it was empty. Example numbers
+    step, with noise and nothing else; skipping it would tell that it was empty. Row numbers
     within a draw are distinct and ascending. Each iteration over the sampler is a fresh draw.
+
+    A unit that owns several rows enters with one of them, each equally likely, so that one
+    clipped gradient is all it adds to a step: the account of examples then holds for units
+    (user-level sampling, Charles et al. 2024, arXiv:2407.07737, section 3, with one example a
+    user).
     """
 
-    def __init__(self, plan: DPPlan, randomness: Randomness = OS_RANDOMNESS) -> None:
+    def __init__(
+        self,
+        plan: DPPlan,
+        randomness: Randomness = OS_RANDOMNESS,
+        *,
+        members: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        """Make the sampler of a plan.
+
+        Args:
+            plan: what is run.
+            randomness: of the draws.
+            members: row numbers of each unit; without it, each row is a unit.
+
+        Raises:
+            PrivacyError: if there are not as many units as the plan accounts for, one is empty,
+                or a row belongs to two.
+        """
+        if members is not None:
+            rows = [row for unit in members for row in unit]
+            if len(members) != plan.num_examples or not all(members):
+                raise PrivacyError(
+                    f"The plan accounts for {plan.num_examples} units and there are "
+                    f"{sum(map(bool, members))} with rows. Make the plan after the data is final."
+                )
+            if len(set(rows)) < len(rows):
+                raise PrivacyError("A row belongs to two units; give each row one owner.")
         self.plan = plan
         self.randomness = randomness
+        self._members = members
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all units together."""
+        if self._members is None:
+            return self.plan.num_examples
+        return sum(map(len, self._members))
 
     def __len__(self) -> int:
         return self.plan.steps
@@ -84,6 +124,12 @@ class PoissonSampler(Sampler[list[int]]):
         for _ in range(self.plan.steps):
             uniforms = self.randomness.uniforms(self.plan.num_examples)
             drawn: list[int] = np.flatnonzero(uniforms < self.plan.sample_rate).tolist()
+            if self._members is not None:
+                choices = self.randomness.uniforms(len(drawn))
+                owned = [self._members[unit] for unit in drawn]
+                drawn = sorted(
+                    rows[int(u * len(rows))] for rows, u in zip(owned, choices, strict=True)
+                )
             yield drawn
 
 

@@ -68,7 +68,8 @@ class PrivacyConfig(
     """Largest L2 norm C that one example's gradient keeps. Most should reach it."""
 
     unit: str = "example"
-    """What is protected: one example (a row). A column of user names is not supported yet."""
+    """What is protected: ``example`` (a row), or the name of a column, as ``customer``: then all
+    rows of one value count as one, and each draw takes one of them. It must be ``data.group``."""
 
     budget: BudgetConfig | None = None
     """The account of the data set, shared by all runs on it; a run that would exceed it is not
@@ -98,13 +99,13 @@ class DPPlan:
     """
 
     unit: str
-    """What is protected; ``"example"``."""
+    """What is protected: ``"example"``, or the column whose values are."""
     adjacency: str
     """Neighbouring relation; ``"add-or-remove-one"``."""
     num_examples: int
-    """Examples in the training data, n."""
+    """Units in the training data, n: examples, or different values of the column."""
     sample_rate: float
-    """Each example's chance to enter a batch, q, in (0, 1]."""
+    """Each unit's chance to enter a batch, q, in (0, 1]."""
     noise_multiplier: float
     """Noise standard deviation / clipping norm, sigma."""
     clipping_norm: float
@@ -118,11 +119,8 @@ class DPPlan:
     of a batch is private."""
 
     def __post_init__(self) -> None:
-        if self.unit != "example":
-            raise PrivacyError(
-                f"not yet: the unit of privacy is {self.unit!r}, and only 'example' is supported. "
-                "Where one person owns several rows, join them into one example first."
-            )
+        if not self.unit:
+            raise PrivacyError('The unit of privacy is empty; wanted "example" or a column.')
         if self.adjacency != ADJACENCY:
             raise PrivacyError(
                 f"The neighbouring relation is {self.adjacency!r}; the plan is accounted under "
@@ -194,7 +192,7 @@ def make_plan(
 
     Args:
         config: what is asked for.
-        num_examples: training examples n; treated as public.
+        num_examples: training examples n, or values of the unit column; treated as public.
         batch_size: the *expected* batch size; a real batch varies and may be empty.
         epochs: how often each example is used on average.
 
@@ -203,8 +201,8 @@ def make_plan(
         whose PLD epsilon over all steps is at most that.
 
     Raises:
-        PrivacyError: if the unit is not supported, delta is 1 / n or more, the batch is larger
-            than the data, or no noise reaches the epsilon.
+        PrivacyError: if delta is 1 / n or more, the batch is larger than the data, or no noise
+            reaches the epsilon.
     """
     if num_examples < 1 or not 1 <= batch_size <= num_examples:
         raise PrivacyError(

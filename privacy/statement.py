@@ -43,7 +43,6 @@ class PrivacyStatement:
 
 _NOT_PROTECTED = (
     "What the base model learned before this training, also from the same people.",
-    "What several examples of one person show together: the unit is one example.",
     "What is true of people in general and follows from the data as a whole.",
     "Other runs, adapters and hyper-parameter searches on the same data: their epsilons add up.",
     "Evaluation on private rows, their publication, and prompts or retrieved text at use.",
@@ -99,8 +98,14 @@ def statement(plan: DPPlan, *, steps_charged: int) -> PrivacyStatement:
             f"come to be at most {percent_up(posterior)} % sure, except with probability "
             f"{plan.delta:.2g}."
         ),
-        not_protected=_NOT_PROTECTED,
+        not_protected=(_beyond(plan.unit), *_NOT_PROTECTED),
     )
+
+
+def _beyond(unit: str) -> str:
+    if unit == "example":
+        return "What several examples of one person show together: the unit is one example."
+    return f"Whoever stands under several values of {unit}, or in the rows of another one."
 
 
 def percent_up(share: float) -> str:

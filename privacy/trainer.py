@@ -224,9 +224,9 @@ class PrivateSteps(_Trainer):  # type: ignore[misc]
             )
         if sampler.randomness.is_private != self.randomness.is_private:
             raise PrivacyError("Sampling and noise must come from randomness of the same kind.")
-        if len(loader.dataset) != self.plan.num_examples:
+        if len(loader.dataset) != sampler.num_rows:
             raise PrivacyError(
-                f"The plan was made for {self.plan.num_examples} examples and the data holds "
+                f"The plan was made for {sampler.num_rows} examples and the data holds "
                 f"{len(loader.dataset)}. Make the plan after the data is final."
             )
         return loader

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,10 +17,11 @@ from privacy import accountant, budget
 from privacy.audit import Finding, audit_ledger, audit_settings
 from privacy.calculator import Calculation, calculate
 from privacy.errors import LedgerError
-from privacy.ledger import verify
+from privacy.ledger import LedgerSummary, verify
 from privacy.statement import PrivacyStatement, statement
-from recipes import config, domains
+from recipes import config, domains, training
 from recipes.config import Recipe
+from recipes.domains import Domain
 from recipes.run import open_run
 
 __all__ = [
@@ -31,6 +33,9 @@ __all__ = [
     "show_account",
     "show_calculation",
 ]
+
+
+_LARGEST_GROUP = 50  # beyond it no epsilon of a group means anything, and finding it takes minutes
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ def _audit(recipe: Recipe, folder: Path, ledger: Path | None) -> Audit:
     settings = json.loads(recipe.model_dump_json())
     found = audit_settings(
         recipe.privacy,
-        num_examples=len(domain.parts.train),
+        num_examples=len(training.private_units(recipe, domain.parts.train)),
         batch_size=recipe.train.batch_size,
         epochs=recipe.train.epochs,
         train_settings=settings["train"] | settings["adapter"] | {"validation_fraction": 0.0},
@@ -88,7 +93,26 @@ def _audit(recipe: Recipe, folder: Path, ledger: Path | None) -> Audit:
     except (LedgerError, FileNotFoundError):
         return Audit(True, found, None, is_damaged=True)
     said = statement(summary.plan, steps_charged=summary.steps_charged)
+    found += _groups(recipe, domain, summary)
     return Audit(True, found, said, is_damaged=False)
+
+
+def _groups(recipe: Recipe, domain: Domain, summary: LedgerSummary) -> list[Finding]:
+    """Say what an example-level run reveals of whoever owns the most rows, where that is known."""
+    if recipe.data.group is None or summary.plan.unit != "example":
+        return []
+    counts = Counter(row.group for row in domain.parts.train)
+    [(_, largest)] = counts.most_common(1)
+    what = f"epsilon for the {recipe.data.group} with the most rows"
+    if largest > _LARGEST_GROUP:
+        evidence = f"it has {largest} rows: none worth stating; set privacy.unit to the column"
+        return [Finding("U4", "scope", "warn", what, evidence)]
+    plan = summary.plan
+    epsilon = accountant.epsilon_of_group(
+        plan.sample_rate, plan.noise_multiplier, summary.steps_charged, plan.delta, largest
+    )
+    evidence = f"{epsilon:.3f} for its {largest} rows together, at delta {plan.delta:g}"
+    return [Finding("U4", "scope", "warn" if largest > 1 else "pass", what, evidence)]
 
 
 def show(result: Audit) -> None:

@@ -122,7 +122,8 @@ def plan(recipe: Recipe, folder: Path) -> dict[str, Any]:
         "privacy": None,
     }
     if recipe.privacy:
-        dp = training.private_plan(recipe, num_rows)
+        units = training.private_units(recipe, domain.parts.train)
+        dp = training.private_plan(recipe, len(units))
         planned["steps"] = dp.steps
         planned["privacy"] = asdict(dp) | {"epsilon": dp.epsilon()}
     return planned

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from finetune import checkpoint as checkpoints
 from finetune.encoding import Example, weigh_classes
@@ -41,7 +42,9 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
     examples, held_back = ([e for e in part if e.is_learnable] for part in encoded)
     cut = [e.id for part in encoded for e in part if e.num_cut]
     unlearned = [e.id for part in encoded for e in part if not e.is_learnable]
-    plan = private_plan(recipe, len(examples)) if recipe.privacy else None
+    learned = [row for row, e in zip(domain.parts.train, encoded[0], strict=True) if e.is_learnable]
+    members = private_units(recipe, learned)
+    plan = private_plan(recipe, len(members)) if recipe.privacy else None
     if recipe.train.class_weights == "balanced":
         examples = weigh_classes(examples, len(domain.labels))
     write_text(run.folder / "resolved.yaml", config.dump(recipe))
@@ -54,7 +57,7 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
         )
         provenance.add(run.folder / RECORD, "rows_cut", cut)
         provenance.add(run.folder / RECORD, "rows_left_out", unlearned)
-    rule = _private_rule(run, domain, plan, narrator) if plan else None
+    rule = _private_rule(run, domain, plan, members, narrator) if plan else None
     if any((run.folder / "checkpoints").glob("checkpoint-*")):
         narrator.say(f"going on with the interrupted run in {run.folder} (--fresh begins anew)")
     narrator.say(
@@ -174,7 +177,29 @@ def private_plan(recipe: Recipe, num_examples: int) -> DPPlan:
     )
 
 
-def _private_rule(run: Run, domain: Domain, plan: DPPlan, narrator: Narrator) -> StepRule:
+def private_units(recipe: Recipe, rows: Sequence[data.Checked[Any]]) -> list[list[int]]:
+    """Return the numbers of the rows of each unit of privacy.
+
+    Raises:
+        InputError: if the unit is a column that the split does not keep together.
+    """
+    unit = recipe.privacy.unit if recipe.privacy else "example"
+    if unit == "example":
+        return [[i] for i in range(len(rows))]
+    if unit != recipe.data.group:
+        raise InputError(
+            f"privacy.unit: {unit!r} must also be data.group (it is {recipe.data.group!r}), "
+            "so that nobody's rows stand in training and test data alike"
+        )
+    members: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        members.setdefault(str(row.group), []).append(i)
+    return list(members.values())
+
+
+def _private_rule(
+    run: Run, domain: Domain, plan: DPPlan, members: list[list[int]], narrator: Narrator
+) -> StepRule:
     """Test the mechanism, open the ledger, and say how a private step is made."""
     checks = self_test(plan)
     failed = [Problem(c.name, c.detail) for c in checks if not c.passed]
@@ -189,8 +214,19 @@ def _private_rule(run: Run, domain: Domain, plan: DPPlan, narrator: Narrator) ->
         is_private=OS_RANDOMNESS.is_private,
     )
     _charge_account(run, domain, plan, ledger, narrator)
+    largest = max(map(len, members))
+    provenance.add(
+        run.folder / RECORD,
+        "privacy_units",
+        {"unit": plan.unit, "num_units": len(members), "largest_num_rows": largest},
+    )
+    if largest > 1:
+        narrator.say(
+            f"the unit of privacy is {plan.unit}: {len(members)} of them, with up to {largest} "
+            "rows each, of which a step uses one"
+        )
     return StepRule(
-        schedule=PoissonSampler(plan),
+        schedule=PoissonSampler(plan, members=members),
         wrap=lambda trainer: private_trainer(trainer, plan=plan, ledger=ledger),
         max_examples_per_micro_batch=32,
     )

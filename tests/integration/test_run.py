@@ -354,3 +354,39 @@ def test_runs_on_one_account_compose_and_the_one_too_many_is_refused(
     account = assay_here("audit", "people.budget.jsonl", "--json", folder=tmp_path).json()
     assert [run["name"] for run in account["runs"]] == ["a-run"]
     assert 3.5 < account["epsilon_spent"] <= 4.0
+
+
+def test_a_column_as_the_unit_of_privacy_counts_its_values_and_stands_in_every_paper(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    rows = [row | {"customer": f"c{i // 2}"} for i, row in enumerate(rows_of("qa"))]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    recipe = write_recipe(
+        tmp_path,
+        "qa",
+        tiny_base,
+        privacy={"epsilon": 8.0, "unit": "customer"},
+        data={"group": "customer"},
+        train={"batch_size": 4},
+    )
+    done = assay_here("train", recipe, folder=tmp_path)
+    assert done.code == 0, done.err
+    run = tmp_path / "runs" / "a-run"
+    header = json.loads((run / "ledger.jsonl").read_text().splitlines()[0])
+    num_rows = json.loads((run / "data.json").read_text())["rows"]["train"]
+    assert header["plan"]["unit"] == "customer"
+    assert header["plan"]["num_examples"] == num_rows // 2
+    audited = assay_here("audit", run, "--json", folder=tmp_path).json()
+    assert "one customer" in audited["statement"]["in_words"]
+    other = assay_here("train", recipe, "--set", "data.group=null", "--set", "name=b",
+                       folder=tmp_path)  # fmt: skip
+    assert other.code == 2
+    assert "must also be data.group" in other.said
+    plain = assay_here(
+        "train", recipe, "--set", "privacy.unit=example", "--set", "name=c", folder=tmp_path
+    )
+    assert plain.code == 0, plain.err
+    audited = assay_here("audit", run.parent / "c", "--json", folder=tmp_path).json()
+    [group] = [f for f in audited["findings"] if "with the most rows" in f["what"]]
+    assert group["status"] == "warn"
+    assert "for its 2 rows together" in group["evidence"]

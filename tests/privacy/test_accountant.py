@@ -104,3 +104,19 @@ def test_arguments_out_of_range_are_refused(
 def test_a_target_out_of_range_is_refused(target: float) -> None:
     with pytest.raises(ValueError, match="target_epsilon"):
         accountant.calibrate(target, 0.1, 20, 1e-5)
+
+
+@pytest.mark.slow
+def test_a_group_of_one_is_an_example_and_larger_groups_reveal_more() -> None:
+    values = (0.05, 2.0, 50, 1e-5)
+    one = accountant.epsilon_of_group(*values, 1)
+    # the grid of groups is ten times coarser, and rounds up
+    assert accountant.epsilon(*values) <= one < accountant.epsilon(*values) * 1.05
+    two, four = (accountant.epsilon_of_group(*values, size) for size in (2, 4))
+    assert 2 * one < two
+    assert two < four
+    # every draw full: k examples are one of k times the sensitivity
+    full = accountant.epsilon_of_group(1.0, 4.0, 10, 1e-5, 2)
+    assert full == pytest.approx(accountant.epsilon(1.0, 2.0, 10, 1e-5), rel=0.02)
+    with pytest.raises(ValueError, match="size"):
+        accountant.epsilon_of_group(*values, 0)

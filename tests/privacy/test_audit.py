@@ -84,9 +84,13 @@ def test_delta_is_held_against_the_number_of_examples(config: PrivacyConfig, sta
     assert audit(config)["A3"].status == status
 
 
+def test_what_one_person_contributes_is_bounded_only_where_persons_are_named() -> None:
+    assert audit(PrivacyConfig(unit="user"))["U4"].status == "pass"
+    assert audit(PrivacyConfig())["U4"].status == "not_checked"
+
+
 def test_a_plan_that_cannot_be_made_is_a_finding() -> None:
-    assert audit(PrivacyConfig(unit="user"))["S8"].status == "fail"
-    assert audit(PrivacyConfig(unit="user"))["U4"].status == "fail"
+    assert audit(PrivacyConfig(delta=0.5))["S8"].status == "fail"
 
 
 def test_a_large_epsilon_is_warned_of() -> None:

@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 from torch import Tensor
 
+from privacy.errors import PrivacyError
 from privacy.mechanism import (
     OS_RANDOMNESS,
     PoissonSampler,
@@ -241,3 +242,33 @@ def test_at_rate_one_everyone_is_drawn(make_a_plan: Plan) -> None:
 def test_every_pass_draws_afresh(make_a_plan: Plan) -> None:
     sampler = PoissonSampler(make_a_plan(num_examples=200))
     assert list(sampler) != list(sampler)
+
+
+def test_a_unit_enters_with_one_of_its_rows_each_equally_likely(make_a_plan: Plan) -> None:
+    plan = make_a_plan(num_examples=3, rate=0.5, steps=4000)
+    members = [[0, 1, 2, 3], [4], [5, 6]]
+    draws = list(PoissonSampler(plan, SeededRandomness(3), members=members))
+    owner = {row: unit for unit, rows in enumerate(members) for row in rows}
+    for drawn in draws:
+        owners = [owner[row] for row in drawn]
+        assert len(set(owners)) == len(owners), "two rows of one unit in a step"
+        assert drawn == sorted(drawn)
+    seen = np.bincount([row for drawn in draws for row in drawn], minlength=7)
+    expected = np.array([0.5 / 4] * 4 + [0.5] + [0.25] * 2) * plan.steps
+    # a binomial's standard deviation; five of them are one in a million
+    assert (np.abs(seen - expected) < 5 * np.sqrt(expected)).all()
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ([[0], [1]], "accounts for 3 units and there are 2"),
+        ([[0], [1], []], "there are 2 with rows"),
+        ([[0], [1], [1, 2]], "belongs to two"),
+    ],
+)
+def test_units_that_do_not_fit_the_plan_are_refused(
+    make_a_plan: Plan, members: list[list[int]], said: str
+) -> None:
+    with pytest.raises(PrivacyError, match=said):
+        PoissonSampler(make_a_plan(num_examples=3, rate=0.5), members=members)

@@ -82,9 +82,10 @@ def test_a_plan_that_could_not_hold_is_refused(config: PrivacyConfig) -> None:
         make_plan(config, num_examples=100, batch_size=10 if config.epsilon else 101, epochs=1)
 
 
-def test_a_unit_other_than_the_example_is_not_yet_there() -> None:
-    with pytest.raises(PrivacyError, match="not yet"):
-        make_plan(PrivacyConfig(unit="user_id"), num_examples=100, batch_size=10, epochs=1)
+def test_the_unit_may_be_a_column() -> None:
+    config = PrivacyConfig(unit="customer", epsilon=None, noise_multiplier=1.0)
+    plan = make_plan(config, num_examples=100, batch_size=10, epochs=1)
+    assert (plan.unit, plan.num_examples, plan.sample_rate) == ("customer", 100, 0.1)
 
 
 @pytest.mark.parametrize("epochs", [0.0, -1.0, math.nan, math.inf])
@@ -109,7 +110,7 @@ def test_epochs_must_be_positive(epochs: float) -> None:
         {"steps": 0},
         {"num_examples": 0},
         {"adjacency": "replace-one"},
-        {"unit": "user"},
+        {"unit": ""},
         {"denominator": 3.9},
     ],
 )
