@@ -132,7 +132,7 @@ def epsilon_of_group(
     from scipy.stats import binom
 
     drawn = range(size + 1)
-    chances = [float(p) for p in binom.pmf(drawn, size, sample_rate)]
+    chances = [float(binom.pmf(k, size, sample_rate)) for k in drawn]
     likely = [k for k in drawn if chances[k] > 1e-30]
     # what is left out is counted as the largest move
     chances[likely[-1]] += max(0.0, 1 - sum(chances[k] for k in likely))

@@ -5,7 +5,7 @@ in the same precision, with the same threads, each in a process of its own, one 
 Timed is the scoring alone: neither imports nor loading. The harness runs at batch 8 and at 32, and
 its better time counts. Prints JSON with the largest difference of a log-likelihood.
 
-    python tests/bench/evaluate.py --task crows_pairs=FILE [--task ...] [--items 300]
+    python tests/bench/evaluate.py --task crows_pairs=FILE [--task ...] [--most 1500]
         [--dtype float32] [--batches 8 32]
 """
 
@@ -40,16 +40,16 @@ class Recorder:
         return [Loglikelihood(-1.0, 1, False) for _ in pairs]
 
 
-def requests_of(given: str, items: int | None) -> list[tuple[str, str]]:
-    """Return the requests of a task, of at most so many of its items."""
+def requests_of(given: str, most: int | None) -> list[tuple[str, str]]:
+    """Return the first requests of a task."""
     from eval import benchmarks
     from eval.batching import quiet
 
     name, _, path = given.partition("=")
     recorder = Recorder()
-    for task in benchmarks.load(name, Path(path), max_items=items):
+    for task in benchmarks.load(name, Path(path)):
         task.ask(recorder, quiet)
-    return recorder.pairs
+    return recorder.pairs[:most]
 
 
 def load(dtype: str, threads: int) -> tuple[Any, Any]:
@@ -105,7 +105,7 @@ def child(kind: str, path: Path, options: argparse.Namespace, batch: int = 0) ->
 
 def compare(given: str, options: argparse.Namespace) -> dict[str, Any]:
     """Measure one task and return figures and ratios."""
-    pairs = requests_of(given, options.items)
+    pairs = requests_of(given, options.most)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "requests.json"
         path.write_text(json.dumps(pairs))
@@ -132,7 +132,7 @@ def main() -> None:
     """Measure all tasks that are given and print figures and ratios."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--task", action="append", default=[], metavar="NAME=PATH")
-    parser.add_argument("--items", type=int)
+    parser.add_argument("--most", type=int, help="requests of each task, the first ones")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--batches", type=int, nargs="+", default=[8, 32])
