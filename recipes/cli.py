@@ -183,17 +183,30 @@ def evaluate(
 
 @app.command()
 def compare(
-    targets: Targets,
+    targets: Annotated[
+        list[Path], typer.Argument(metavar="TARGET...", help="Runs, or folders that eval wrote.")
+    ],
+    task: Annotated[
+        list[str],
+        typer.Option("--task", metavar="NAME=PATH", help="A set that eval asked, for its figures."),
+    ] = [],  # noqa: B006
     out: Annotated[Path, typer.Option("--out", "-o", help="Page to write.")] = Path("compare.html"),
     as_json: Json = False,
 ) -> None:
-    """Put runs of one recipe and their base side by side on one page.
+    """Put models and their base side by side on one page.
 
     Example: assay compare runs/handbook-qa runs/handbook-qa-private -o compare.html
+
+    Example: assay compare scores --task bbq=Age.jsonl -o compare.html
     """
     from recipes import comparing
 
-    result = comparing.compare(targets, out, _narrator())
+    tasks: list[Any] = []
+    if task:
+        from recipes import asking
+
+        tasks = asking.read_tasks(task)
+    result = comparing.compare(targets, out, _narrator(), tasks)
     _print(result, as_json, lambda: comparing.show(result))
 
 
