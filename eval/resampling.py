@@ -19,7 +19,8 @@ from eval.errors import EvaluationError
 from eval.task import Metric, Sample
 
 Units = NDArray[np.intp]
-Figure = Callable[[Units], float]
+Figure = Callable[[Units], NDArray[np.float64]]
+"""The figure of each resample, shape ``(resamples,)``, of units ``(resamples, units)``."""
 
 MAX_UNDEFINED_SHARE = 0.2
 """With more undefined resamples than this, the interval would describe only the lucky ones."""
@@ -33,6 +34,7 @@ MAX_NEGLIGIBLE_BIAS = 0.25
 NUM_EXCEEDANCES = 20
 """The exchange test stops when so many exchanges were as extreme (Besag and Clifford 1991)."""
 
+_PART = 20
 _MANY_ITEMS = 2000
 _RESAMPLES_FOR_MANY = 300  # a percentile from 300 draws is good to about a tenth of the width
 
@@ -100,16 +102,13 @@ def figure_of(metric: Metric, samples: Sequence[Sample], units: Units) -> Figure
     if isinstance(metric.compute, MeanOf):
         values, counts = metric.compute.terms(samples)
         unit_values, unit_counts = np.bincount(units, values), np.bincount(units, counts)
-
-        def mean(drawn: Units) -> float:
-            total = unit_counts[drawn].sum()
-            return float(unit_values[drawn].sum() / total) if total else math.nan
-
-        return mean
+        return lambda drawn: _ratio(unit_values[drawn].sum(axis=1), unit_counts[drawn].sum(axis=1))
     members: list[list[Sample]] = [[] for _ in range(units.max() + 1)]
     for sample, unit in zip(samples, units, strict=True):
         members[unit].append(sample)
-    return lambda drawn: _defined(metric, [s for unit in drawn for s in members[unit]])
+    return lambda drawn: np.array(
+        [_defined(metric, [s for unit in row for s in members[unit]]) for row in drawn]
+    )
 
 
 def affordable(metric: Metric, samples: Sequence[Sample], num_resamples: int) -> int:
@@ -122,7 +121,9 @@ def bootstrap(figure: Figure, units: Units, seed: int, num_resamples: int) -> ND
     """Return the figure on so many draws of as many units, with replacement (Efron 1979)."""
     rng = np.random.default_rng(seed)
     num_units = int(units.max()) + 1
-    return np.array([figure(rng.integers(num_units, size=num_units)) for _ in range(num_resamples)])
+    return np.concatenate(
+        [figure(rng.integers(num_units, size=(k, num_units))) for k in _parts(num_resamples)]
+    )
 
 
 def percentiles(draws: NDArray[np.float64], alpha: float, num_units: int) -> tuple[float, float]:
@@ -194,44 +195,56 @@ def exchange_test(
     """
     exchanged = _exchanged(metric, first, second, units)
     num_units = int(units.max()) + 1
-    observed = abs(exchanged(np.zeros(num_units, dtype=bool)))
-    crumb = _crumb(observed)
+    [observed] = np.abs(exchanged(np.zeros((1, num_units), dtype=bool)))
     rng = np.random.default_rng(seed)
-    num_exceedances = 0
-    for num_drawn in range(1, num_resamples + 1):
-        difference = abs(exchanged(rng.integers(2, size=num_units).astype(bool)))
-        num_exceedances += not difference < observed - crumb  # undefined counts against
-        if num_exceedances == NUM_EXCEEDANCES:
-            return num_exceedances / num_drawn
+    num_drawn = num_exceedances = 0
+    for k in _parts(num_resamples):
+        differences = np.abs(exchanged(rng.integers(2, size=(k, num_units)).astype(bool)))
+        exceeds = ~(differences < observed - _crumb(observed))  # undefined counts against
+        reached = np.flatnonzero(num_exceedances + exceeds.cumsum() >= NUM_EXCEEDANCES)
+        if reached.size:
+            return NUM_EXCEEDANCES / (num_drawn + int(reached[0]) + 1)
+        num_drawn, num_exceedances = num_drawn + k, num_exceedances + int(exceeds.sum())
     return (1 + num_exceedances) / (1 + num_resamples)
 
 
 def _exchanged(
     metric: Metric, first: Sequence[Sample], second: Sequence[Sample], units: Units
-) -> Callable[[NDArray[np.bool_]], float]:
-    """Return the difference as a function of the units whose answers change sides."""
+) -> Callable[[NDArray[np.bool_]], NDArray[np.float64]]:
+    """Return the difference as a function of the units whose answers change sides, by row."""
     if isinstance(metric.compute, MeanOf):
         a, b = (
-            np.stack([np.bincount(units, column) for column in metric.compute.terms(samples)])
+            [np.bincount(units, column) for column in metric.compute.terms(samples)]
             for samples in (first, second)
         )
 
-        def mean_difference(swapped: NDArray[np.bool_]) -> float:
-            (values, counts), (others, other_counts) = (
-                np.where(swapped, y, x).sum(axis=1) for x, y in ((a, b), (b, a))
+        def mean_differences(swapped: NDArray[np.bool_]) -> NDArray[np.float64]:
+            one, other = (
+                _ratio(*(np.where(swapped, y, x).sum(axis=1) for x, y in zip(*both, strict=True)))
+                for both in ((a, b), (b, a))
             )
-            if not counts or not other_counts:
-                return math.nan
-            return float(values / counts - others / other_counts)
+            return one - other
 
-        return mean_difference
+        return mean_differences
 
     def difference(swapped: NDArray[np.bool_]) -> float:
         pairs = zip(first, second, swapped[units], strict=True)
         sides = [(y, x) if is_swapped else (x, y) for x, y, is_swapped in pairs]
         return _defined(metric, [x for x, _ in sides]) - _defined(metric, [y for _, y in sides])
 
-    return difference
+    return lambda swapped: np.array([difference(row) for row in swapped])
+
+
+def _parts(num_resamples: int) -> list[int]:
+    """Cut the resamples into parts that neither fill the memory nor run far beyond a stop."""
+    whole, rest = divmod(num_resamples, _PART)
+    return [_PART] * whole + [rest] * (rest > 0)
+
+
+def _ratio(values: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    shares = np.full(len(values), np.nan)
+    np.divide(values, counts, out=shares, where=counts > 0)
+    return shares
 
 
 def _defined(metric: Metric, samples: list[Sample]) -> float:
