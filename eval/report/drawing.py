@@ -62,9 +62,6 @@ class Drawing:
     models: tuple[int | None, ...]
     """Whose curves it holds, for the legend; None is the base."""
 
-    is_lettered: bool = False
-    """Whether models are told apart by letters, which the legend then shows."""
-
 
 def dash(index: int | None) -> str:
     """Return a model's dash as an SVG ``stroke-dasharray``, for the legend."""

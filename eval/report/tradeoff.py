@@ -126,10 +126,8 @@ def _draw(points: list[_Point], x: Figure, y: Figure, family: Family) -> Drawing
         svg(draw, f"tradeoff-{family}"),
         f"Accuracy against {family}",
         f"Across: {x.task} / {x.metric}. Up: {y.task} / {y.metric}. The {side} {across} corner is "
-        "best; the arms are 95 % intervals of each model alone, wider than what a paired "
-        "comparison can tell apart.",
+        "best.",
         tuple(point.index for point in points),
-        is_lettered=True,
     )
 
 
@@ -157,10 +155,9 @@ def _draw_epsilon(
     return Drawing(
         svg(draw, "tradeoff-epsilon"),
         "Accuracy against epsilon",
-        f"Up: {accuracy.task} / {accuracy.metric}. Each cross is a private model at what it has "
-        "spent; a line across is a model without differential privacy, which has no epsilon.",
+        f"Up: {accuracy.task} / {accuracy.metric}. A cross is a private model at what it has spent; "
+        "a line across is a model without privacy, which has no epsilon.",
         (*(index for index, _ in plain), *(point.index for point in private)),
-        is_lettered=True,
     )
 
 
