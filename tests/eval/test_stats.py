@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
 from eval.errors import EvaluationError
+from eval.resampling import DistanceFrom
 from eval.stats import (
     Difference,
     clopper_pearson,
@@ -425,3 +426,68 @@ def test_an_impossible_design_is_refused(design: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="impossible"):
         smallest_detectable_difference(**{"spread": 0.3, "n": 10, **design})  # type: ignore[arg-type]
     assert smallest_detectable_difference(0.0, 1) == 0.0
+
+
+@light
+@given(
+    pairs=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=10),
+    seed=st.integers(0, 9),
+)
+def test_the_order_of_the_items_changes_nothing(
+    pairs: list[tuple[float, float]], seed: int
+) -> None:
+    clusters = [str(i // 2) for i in range(len(pairs))]
+    first = samples_of([a for a, _ in pairs], clusters)
+    second = samples_of([b for _, b in pairs], clusters)
+    order = np.random.default_rng(seed).permutation(len(pairs))
+    for metric in (MEAN, SLOW_MEAN):
+        shuffled = [first[i] for i in order]
+        assert estimate(metric, first, num_resamples=40) == estimate(
+            metric, shuffled, num_resamples=40
+        )
+        assert paired_difference(metric, first, second, num_resamples=40) == paired_difference(
+            metric, shuffled, second, num_resamples=40
+        )
+
+
+@light
+@given(p_values=st.lists(st.floats(0, 1), min_size=1, max_size=12), smaller=st.floats(0, 1))
+def test_holm_is_monotone(p_values: list[float], smaller: float) -> None:
+    adjusted = holm(p_values)
+    assert all(p <= a <= 1 for p, a in zip(p_values, adjusted, strict=True))
+    order = np.argsort(p_values, kind="stable")
+    assert (np.diff(np.array(adjusted)[order]) >= 0).all()
+    lowered = holm([p_values[0] * smaller, *p_values[1:]])
+    assert all(b <= a for a, b in zip(adjusted, lowered, strict=True))  # evidence never hurts
+
+
+def test_few_clusters_have_the_interval_of_student() -> None:
+    values = np.random.default_rng(3).normal(size=10)
+    seen = estimate(MEAN, samples_of(values.tolist()), num_resamples=4000)
+    half = 2.262 * values.std(ddof=1) / 10**0.5  # t with 9 degrees of freedom
+    assert (seen.high - seen.low) / 2 == pytest.approx(half, rel=0.1)
+
+
+def test_the_exchange_test_is_mcnemar_s_for_a_share() -> None:
+    first, second = samples_of([1.0] * 9 + [0.0] * 31), samples_of([0.0] * 9 + [1.0] * 2 + [0] * 29)
+    seen = paired_difference(SLOW_MEAN, first, second, num_resamples=2000)
+    assert seen.p_value == pytest.approx(mcnemar_exact(9, 2), abs=0.02)
+
+
+def test_a_large_difference_has_a_p_value_that_survives_a_correction_for_forty() -> None:
+    first, second = samples_of([0.9, 0.8] * 40), samples_of([0.1, 0.3] * 40)
+    seen = paired_difference(MEAN, first, second)
+    assert holm([seen.p_value] * 40)[0] < 0.05
+
+
+def test_a_distance_is_folded_with_its_interval() -> None:
+    distance = Metric("distance", DistanceFrom(mean_of("score"), ideal=0.5, scale=2), False)
+    signed = estimate(MEAN, samples_of([1.0] * 30 + [0.0] * 10))
+    seen = estimate(distance, samples_of([1.0] * 30 + [0.0] * 10))
+    ends = [2 * abs(x - 0.5) for x in (signed.low, signed.value, signed.high)]
+    assert [seen.low, seen.value, seen.high] == pytest.approx(ends)
+    assert seen.higher_is_better is False
+    even = estimate(distance, samples_of([1.0, 0.0] * 20))
+    assert (even.low, even.value) == (0.0, 0.0)
+    assert even.high > 0.2
+    assert math.isnan(estimate(distance, samples_of([math.nan, 1.0])).low)
