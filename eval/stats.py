@@ -143,7 +143,10 @@ def estimate(
         if math.isnan(low):
             return undefined
         bias, (smallest, largest) = bias_of(draws, value), _range(value)
-        low, high = max(smallest, low - 2 * max(0, bias)), min(largest, high - 2 * min(0, bias))
+        if bias > 0:
+            low = min(low, max(smallest, low - 2 * bias))
+        else:
+            high = max(high, min(largest, high - 2 * bias))
         if knows_too_little(draws, smallest, largest):
             wide = _widen(value, smallest, largest, 1 - (alpha / 2) ** (1 / num_units))
             low, high = min(low, wide[0]), max(high, wide[1])
