@@ -101,6 +101,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[Row]:
     """
     reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
     rows: list[Row] = []
+    first = 1
     try:
         header = reader.fieldnames or []
         if missing := [column for column in columns if column not in header]:
@@ -119,7 +120,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[Row]:
                 )
             rows.append(Row(where, values))
     except csv.Error as error:
-        raise EvaluationError(f"{path}:{reader.line_num}: no sound CSV: {error}") from error
+        raise EvaluationError(f"{path}:{first}: no sound CSV: {error}") from error
     return _some(path, rows)
 
 
