@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,12 +17,15 @@ from rich.text import Text
 from privacy import accountant, budget
 from privacy.audit import Finding, audit_ledger, audit_settings
 from privacy.calculator import Calculation, calculate
+from privacy.check_described import check as check_described
+from privacy.described import Described
 from privacy.errors import LedgerError
 from privacy.ledger import LedgerSummary, verify
 from privacy.statement import PrivacyStatement, statement
 from recipes import config, domains, training
 from recipes.config import Recipe
 from recipes.domains import Domain
+from recipes.errors import Problem, Problems
 from recipes.run import open_run
 
 __all__ = [
@@ -29,9 +33,12 @@ __all__ = [
     "account",
     "audit",
     "calculate",
+    "described",
+    "fields",
     "show",
     "show_account",
     "show_calculation",
+    "show_described",
 ]
 
 
@@ -175,6 +182,55 @@ def show_calculation(found: Calculation) -> None:
         "It holds for Poisson sampling, a clipping bound on each example over every trainable "
         "tensor, and noise that nobody can repeat."
     )
+
+
+def described(path: Path) -> dict[str, Any]:
+    """Check a private run of any tool, described in a JSON file; `privacy.described` has the words.
+
+    Raises:
+        InputError: if the file is no such description, naming each field that is wrong.
+    """
+    try:
+        run = Described.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        wrong = [
+            Problem(f"{path}: {'.'.join(map(str, one['loc'])) or 'the file'}", one["msg"])
+            for one in error.errors()
+        ]
+        raise Problems(
+            f"{path} does not describe a private run:",
+            wrong,
+            "assay audit --fields prints every field and what it means.",
+        ) from None
+    findings = check_described(run)
+    return {
+        "tool": run.tool,
+        "epsilon_reported": run.reported_epsilon,
+        "findings": [asdict(finding) for finding in findings],
+        "num_failed": sum(finding.status == "fail" for finding in findings),
+        "num_not_checked": sum(finding.status == "not_checked" for finding in findings),
+    }
+
+
+def show_described(found: Mapping[str, Any]) -> None:
+    """Print the check of a described run for a person, what failed first."""
+    order = {"fail": 0, "warn": 1, "not_checked": 2, "pass": 3}
+    table = Table("status", "severity", "check", "evidence, and what it does to epsilon")
+    for one in sorted(found["findings"], key=lambda f: order[f["status"]]):
+        style = {"fail": "bold red", "warn": "yellow"}.get(one["status"], "")
+        cells = Text(one["what"]), Text(one["evidence"])
+        table.add_row(Text(one["status"], style), one["severity"], *cells)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        f"{found['num_failed']} failed, {found['num_not_checked']} not described; what is not "
+        "described is not shown to hold"
+    )
+
+
+def fields() -> dict[str, Any]:
+    """Return the JSON Schema of a described run."""
+    return Described.model_json_schema()
 
 
 def account(path: Path) -> dict[str, Any]:

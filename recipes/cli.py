@@ -275,7 +275,10 @@ def verify(
 def audit(
     target: Annotated[
         Path | None,
-        typer.Argument(metavar="[FILE|RUN]", help="A recipe, a run, or an account (.jsonl)."),
+        typer.Argument(
+            metavar="[FILE|RUN]",
+            help="A recipe, a run, an account (.jsonl), a described run of any tool (.json).",
+        ),
     ] = None,
     sample_rate: Annotated[float | None, typer.Option(help="Chance to enter a batch.")] = None,
     noise_multiplier: Annotated[float | None, typer.Option(help="Noise / clipping norm.")] = None,
@@ -285,6 +288,9 @@ def audit(
     batch_size: Annotated[int | None, typer.Option(help="Expected batch size.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Uses of an example on average.")] = None,
     target_epsilon: Annotated[float | None, typer.Option(help="Find the noise for it.")] = None,
+    show_fields: Annotated[
+        bool, typer.Option("--fields", help="Print the fields of a described run, as JSON Schema.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Audit the privacy of a recipe or of a run that ended, or the account of a data set.
@@ -295,10 +301,15 @@ def audit(
 
     Example: assay audit --examples 10000 --batch-size 256 --epochs 3 --target-epsilon 8
 
+    Example: assay audit their-run.json
+
     Example: assay audit --sample-rate 0.0256 --noise-multiplier 0.8 --steps 117 --delta 1e-5
     """
     from recipes import auditing
 
+    if show_fields:
+        print(json.dumps(auditing.fields(), indent=1))
+        return
     numbers: dict[str, Any] = {
         "sample_rate": sample_rate,
         "noise_multiplier": noise_multiplier,
@@ -315,6 +326,10 @@ def audit(
         return
     if any(value is not None for value in numbers.values()):
         _fail("give either a recipe or a run, or the numbers of a mechanism, not both", 2)
+    if target.suffix == ".json":
+        checked = auditing.described(target)
+        _print(checked, as_json, lambda: auditing.show_described(checked))
+        return
     if target.suffix == ".jsonl":
         found = auditing.account(target)
         _print(found, as_json, lambda: auditing.show_account(found))
