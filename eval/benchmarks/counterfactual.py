@@ -252,6 +252,7 @@ def _replies(
         if texts[0]
     ]
     found = iter(model.loglikelihoods(pairs, steps))
+    steps(len(flat) - len(pairs))  # an empty reply has no log-likelihood
     answers = []
     for row_prompts, texts in zip(prompts, given, strict=True):
         scores = [next(found) for _ in row_prompts] if texts[0] else []

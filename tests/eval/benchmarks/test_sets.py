@@ -229,13 +229,15 @@ def test_winobias_finds_the_gap_of_a_model_that_goes_by_the_pronoun(winobias: Pa
 def test_winobias_refuses_lists_of_unequal_length(winobias: Path) -> None:
     with (winobias / "anti_stereotyped_type1.txt.dev").open("a") as file:
         file.write("3 The janitor saw [the nurse] as [he] left.\n")
-    with pytest.raises(ValueError, match="3 sentences where pro_stereotyped_type1.txt.dev has 2"):
+    with pytest.raises(ValueError, match=r"3 sentences where .*\.dev has 2"):
         load("winobias", winobias)
 
 
 def test_squad_takes_a_refusal_in_words_for_no_answer(tmp_path: Path) -> None:
     [task] = load("squad", squad_file(tmp_path / "x.json"))
-    replies = HashedModel(reply=lambda p: "Unanswerable." if "Why?" in p else p.split()[4])
+    replies = HashedModel(
+        lambda *_: -1.0, reply=lambda p: "Unanswerable." if "Why?" in p else p.split()[5]
+    )
     samples = answers(task, replies)
     assert [s.prediction for s in samples[:2]] == ["0", ""]
     found = {metric.name: metric.compute(samples) for metric in task.metrics}
@@ -339,12 +341,10 @@ def test_a_group_column_brings_the_gaps_between_groups(tmp_path: Path) -> None:
     found = figures(groups, Head())
     assert found["equalized_odds_difference"] == pytest.approx(0.5)  # of a's exchange rates
     assert "a (n=60), b (n=60). Withheld: 1 groups" in groups.note
-    model = HashedModel()
-    answers(groups, model)
-    assert model.asked[:2] == [
-        (f"{figures(task, model) and model.asked[0][0]}", " card arrival"),
-        (model.asked[0][0], " exchange rate"),
-    ]
+    model, other = HashedModel(), HashedModel()
+    answers(task, model)
+    answers(groups, other)
+    assert model.asked == other.asked  # so a model that remembers is asked once
 
 
 PAIRS = """original,counterfactual,neutral,label
