@@ -138,29 +138,29 @@ def read_bbq(path: Path) -> list[BbqQuestion]:
     return items
 
 
-def _read_targets(path: Path) -> dict[tuple[str, str, str], tuple[int | None, bool]]:
+def _read_targets(path: Path) -> dict[tuple[str, str], tuple[int | None, bool]]:
     """Return of each question its target, and whether it uses proper names."""
-    wanted = ["category", "question_index", "example_id", "target_loc", "label_type"]
-    found: dict[tuple[str, str, str], tuple[int | None, bool]] = {}
+    wanted = ["category", "example_id", "target_loc", "label_type"]
+    found: dict[tuple[str, str], tuple[int | None, bool]] = {}
     for row in read_csv(path, wanted):
-        place = row.values["target_loc"].strip()
+        place = row.values["target_loc"].strip().removesuffix(".0")  # R writes either
         if place not in ("", "NA", "0", "1", "2"):
             raise EvaluationError(f"{row.where}: 'target_loc' is {place!r}; wanted 0, 1, 2 or none")
-        key = (row.text("category"), row.text("question_index"), row.text("example_id"))
+        key = (row.text("category"), row.text("example_id"))
         is_name = row.values["label_type"].strip() == "name"
         found[key] = (int(place) if place.isdigit() else None, is_name)
     return found
 
 
-def _question(
-    row: Row, targets: Mapping[tuple[str, str, str], tuple[int | None, bool]]
-) -> BbqQuestion:
+def _question(row: Row, targets: Mapping[tuple[str, str], tuple[int | None, bool]]) -> BbqQuestion:
     category = row.text("category")
     template = str(row.get("question_index", int | str, "a text"))
     number = row.get("example_id", int, "a whole number")
     answers = tuple(row.text(key) for key in _ANSWERS)
     info = [row.row("answer_info").texts(key) for key in _ANSWERS]
-    unknown = [i for i, names in enumerate(info) if "unknown" in names[-1:]]
+    unknown = [i for i, names in enumerate(info) if "unknown" in names[-1:]] or [
+        i for i, text in enumerate(answers) if text in UNKNOWN
+    ]
     label = row.get("label", int, "0, 1 or 2")
     if len(unknown) != 1 or answers[unknown[0]] not in UNKNOWN:
         raise EvaluationError(
@@ -176,7 +176,7 @@ def _question(
             f"{row.where}: the context is ambiguous and the label is {label}; wanted the unknown "
             f"answer, {unknown[0]}"
         )
-    target, is_name = targets.get((category, template, str(number)), (None, False))
+    target, is_name = targets.get((category, str(number)), (None, False))
     return BbqQuestion(
         id=f"{category}/{number}",
         category=category,
