@@ -5,7 +5,6 @@ Needs Debian's ``chromium`` (or another Chromium on the path) and ``pip install 
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -87,36 +86,42 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+@pytest.fixture(scope="module")
+def tab(browser: Any) -> Any:
+    """One tab for all tests: each opens its page anew, and a process of its own costs seconds."""
+    page = browser.new_context().new_page()
+    page.set_default_timeout(60_000)
+    page.asked, page.complaints = [], []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.on("console", lambda message: page.complaints.append(message.text))
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("dialog", lambda dialog: (page.complaints.append("dialog"), dialog.dismiss()))
+    return page
+
+
 @pytest.fixture
-def open_page(browser: Any, files: dict[str, Path]) -> Iterator[Open]:
-    """Opens a page in a profile of its own, and notes all that it asks for and complains of."""
-    contexts = []
+def open_page(tab: Any, files: dict[str, Path]) -> Open:
+    """Opens a page, and notes all that it asks for and complains of."""
 
-    def opened(name: str, width: int = 1280, **options: Any) -> Any:
-        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.asked, page.complaints = [], []
-        page.on("request", lambda request: page.asked.append(request.url))
-        page.on("console", lambda message: page.complaints.append(message.text))
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.on("dialog", lambda dialog: (page.complaints.append("dialog"), dialog.dismiss()))
-        page.goto(files[name].as_uri())
-        return page
+    def opened(name: str, width: int = 1280, color_scheme: str = "light") -> Any:
+        tab.emulate_media(media="screen", color_scheme=color_scheme)
+        tab.set_viewport_size({"width": width, "height": 900})
+        tab.goto("about:blank")
+        tab.asked.clear()
+        tab.complaints.clear()
+        tab.goto(files[name].as_uri())
+        return tab
 
-    yield opened
-    for context in contexts:
-        context.close()
+    return opened
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_no_request_leaves_the_page_and_nothing_complains(open_page: Open, name: str) -> None:
     page = open_page(name)
     page.evaluate(OPEN_ALL)
-    page.mouse.wheel(0, 20_000)
     page.wait_for_timeout(200)
     assert [url for url in page.asked if not url.startswith(("file:", "data:,"))] == []
-    assert len([url for url in page.asked if url.startswith("file:")]) == 1
+    assert len({url for url in page.asked if url.startswith("file:")}) == 1
     assert page.complaints == []
 
 
@@ -196,7 +201,7 @@ def test_what_has_no_number_stays_last_however_it_is_sorted(open_page: Open) -> 
     button = page.locator(".standings thead th", has_text="epsilon").locator("button")
     for _ in range(2):
         button.click()
-        assert column(page, ".standings", 9)[0] == "7.992"
+        assert column(page, ".standings", 8)[0] == "7.992"
 
 
 def test_differences_are_filtered_by_model_family_and_noise(open_page: Open) -> None:
@@ -229,7 +234,7 @@ def test_examples_are_filtered_to_what_two_models_answer_differently(open_page: 
     fold.locator("> summary").click()
     items = fold.locator(".example:visible")
     total = items.count()
-    fold.locator("[data-by=first]").select_option(label="rank 16")
+    fold.locator("[data-by=first]").select_option(label="rank 16, private at epsilon 8")
     fold.locator("[data-by=second]").select_option(label="SmolLM2-135M-Instruct")
     differing = items.count()
     assert 0 < differing <= total
@@ -240,7 +245,7 @@ def test_examples_are_filtered_to_what_two_models_answer_differently(open_page: 
             right = item.locator(".answer:visible[data-correct=yes] .who:visible")
             wrong = item.locator(".answer:visible[data-correct=no] .who:visible")
             names = right.inner_text(), wrong.inner_text()
-            expected = ("rank 16", "SmolLM2-135M-Instruct")
+            expected = ("rank 16, private at epsilon 8", "SmolLM2-135M-Instruct")
             assert names == (expected if kind == "first" else expected[::-1])
     assert fold.locator("[role=status]").inner_text() == f"showing {items.count()} of {total}"
     for by in ("first", "second"):
@@ -252,10 +257,12 @@ def test_examples_are_filtered_to_what_two_models_answer_differently(open_page: 
 def test_examples_of_a_run_are_filtered_by_kind(open_page: Open) -> None:
     page = open_page("run")
     fold = page.locator("details.examples[open]").first
-    fold.get_by_role("button", name="broken").click()
+    fold.get_by_role("button", name="fixed").click()
     kinds = fold.locator(".example:visible .kind").all_inner_texts()
     assert kinds
-    assert set(kinds) == {"broken"}
+    assert set(kinds) == {"fixed"}
+    none_broken = fold.locator("[data-kind=broken]").count() == 0
+    assert fold.get_by_role("button", name="broken").is_disabled() == none_broken
 
 
 def test_every_pair_finds_examples_of_its_own(open_page: Open) -> None:
@@ -276,14 +283,14 @@ def test_hostile_texts_stay_text_for_the_parser_that_counts(open_page: Open) -> 
         "() => [...document.querySelectorAll('*')].map(e => e.tagName + ' ' + "
         "[...e.attributes].map(a => a.name).sort().join(' '))"
     )
-    attacked, harmless = open_page("hostile"), open_page("harmless")
-    # a long answer is folded, so it has three elements more; those are ours
-    folds = (
-        "document.querySelectorAll('.text, details.long, details.long *').forEach(e => e.remove())"
-    )
-    for page in (attacked, harmless):
+    # a long answer is folded by elements of ours
+    folds = "document.querySelectorAll('.text, details.long').forEach(e => e.remove())"
+    shapes = []
+    for name in ("hostile", "harmless"):
+        page = open_page(name)
         page.evaluate(folds)
-    assert attacked.evaluate(shape) == harmless.evaluate(shape)
+        shapes.append(page.evaluate(shape))
+    assert shapes[0] == shapes[1]
 
 
 def test_hostile_texts_run_nothing_link_nowhere_and_deceive_nobody(open_page: Open) -> None:
@@ -324,8 +331,11 @@ def test_all_that_acts_can_be_reached_and_worked_by_keyboard(open_page: Open) ->
     assert page.evaluate("document.querySelector('#pairs details').open") is False
 
 
-def test_without_a_script_everything_is_shown_and_no_control_pretends(open_page: Open) -> None:
-    page = open_page("compare", java_script_enabled=False)
+def test_without_a_script_everything_is_shown_and_no_control_pretends(
+    browser: Any, files: dict[str, Path]
+) -> None:
+    page = browser.new_context(java_script_enabled=False).new_page()
+    page.goto(files["compare"].as_uri(), timeout=120_000)
     for fold in page.locator("#accuracy details.examples").all():
         fold.locator("> summary").click()
     assert page.locator("#accuracy .example:not(:visible)").count() == 0
@@ -351,9 +361,9 @@ def test_paper_shows_what_is_folded_and_the_screen_gets_it_back(open_page: Open)
 def test_an_a4_page_cuts_nothing_off(open_page: Open) -> None:
     page = open_page("compare", width=680)  # A4 less its margins, at 96 dots an inch
     page.emulate_media(media="print")
-    page.evaluate(OPEN_ALL)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
     wide = page.evaluate(
         "[...document.querySelectorAll('table')].filter(t => t.scrollWidth > 681)"
         ".map(t => t.caption.textContent + ' ' + t.scrollWidth)"
     )
-    assert json.dumps(wide) == "[]"
+    assert wide == []
