@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 from eval.report.cells import Cell
 from eval.report.checks import Verdict, verdict
 from eval.report.comparison import compare
+from eval.report.judgements import FAMILIES
 from eval.report.page import Page
+from eval.report.standings import Score
 from eval.report.text import clean
 
 _PUNCTUATION = re.compile(r"([\\`*_\[\]#|~$])")
@@ -24,13 +26,43 @@ def render_markdown(page: Page) -> str:
     mentions or automatic links.
     """
     blocks = [f"# {_escape(page.title)}", _escape(page.summary)]
-    blocks += ["## Verdict"]
+    blocks += ["## Verdict", *_standings(page)]
     for index, candidate in enumerate(page.candidates):
         blocks += _verdict(verdict(candidate, index))
     if not page.candidates:
         blocks += ["No candidate: only the base was measured."]
     blocks += ["## Who wins where, beyond noise", *_wins(page)]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _standings(page: Page) -> list[str]:
+    """Say where each model stands among all, on the page of a comparison."""
+    if not page.pairs:
+        return []
+    found = compare(page).standings
+    names = {one.index: _escape(one.name) for one in found}
+    unbeaten = [names[one.index] for one in found if not one.beaten_by]
+    rows = [
+        [
+            names[one.index],
+            *(_score(score) if one.index is not None else "" for score in one.families.values()),
+            f"{one.beats} of {len(one.others)}",
+            ", ".join(names[other] for other in one.beaten_by) or "**no other**",
+        ]
+        for one in found
+    ]
+    families = [f"{family} against base" for family in FAMILIES]
+    return [
+        f"Beaten by no other: {', '.join(unbeaten) or 'none, each is beaten by another'}.",
+        _table(["model", *families, "beats", "beaten by"], rows),
+        "One model beats another if it is better on at least one figure and worse on none, beyond "
+        "noise and after correction (Holm, within each family of figures).",
+    ]
+
+
+def _score(score: Score) -> str:
+    words = [f"{n} {word}" for n, word in ((score.better, "better"), (score.worse, "worse")) if n]
+    return f"{', '.join(words) or 'undecided'} of {score.total}" if score.total else "not compared"
 
 
 def _verdict(found: Verdict) -> list[str]:
@@ -68,7 +100,8 @@ def _wins(page: Page) -> list[str]:
     return [
         _table(head, rows),
         "Candidate minus base on the same items, with 95% intervals. Better and worse hold after "
-        f"correction for {comparison.num_comparisons} comparisons (Holm); a perhaps does not.",
+        f"correction, within each family, for {comparison.num_comparisons} comparisons (Holm); a "
+        "perhaps does not.",
     ]
 
 

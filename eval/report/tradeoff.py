@@ -155,8 +155,8 @@ def _draw_epsilon(
     return Drawing(
         svg(draw, "tradeoff-epsilon"),
         "Accuracy against epsilon",
-        f"Up: {accuracy.task} / {accuracy.metric}. A cross is a private model at what it has spent; "
-        "a line across is a model without privacy, which has no epsilon.",
+        f"Up: {accuracy.task} / {accuracy.metric}. A cross is a private model at what it has "
+        "spent; a line across is a model without privacy, which has no epsilon.",
         (*(index for index, _ in plain), *(point.index for point in private)),
     )
 

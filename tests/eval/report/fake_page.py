@@ -62,7 +62,7 @@ NOTES = {
 
 def make_samples(task: str, skill: float, seed: int, n: int = 143) -> list[Sample]:
     """Answers of a model of this skill (0 to 1); equal seeds give correlated models."""
-    items, luck = random.Random(task), random.Random(f"{task}{seed}")  # noqa: S311
+    items, luck = random.Random(task), random.Random(f"{task}{seed}")
     samples = []
     for i in range(n):
         question, answer = QUESTIONS[items.randrange(len(QUESTIONS))]
@@ -106,7 +106,7 @@ def make_report(kind: str, samples: dict[str, list[Sample]]) -> Report:
                 data="sha256:" + "a3" * 32,
                 n=len(found),
                 metrics={
-                    metric.name: estimate(metric, found, num_resamples=100)
+                    metric.name: estimate(metric, found, num_resamples=300)
                     for metric in METRICS[task]
                 },
                 note=NOTES[task],
@@ -129,7 +129,7 @@ def make_candidate(
     report = make_report(kind, samples)
     differences = {
         task: {
-            metric.name: paired_difference(metric, samples[task], base[task], num_resamples=100)
+            metric.name: paired_difference(metric, samples[task], base[task], num_resamples=300)
             for metric in metrics
         }
         for task, metrics in METRICS.items()
@@ -141,7 +141,7 @@ def make_candidate(
         epsilon=privacy.epsilon if privacy else None,
         is_private=privacy is not None,
     )
-    luck = random.Random(seed)  # noqa: S311
+    luck = random.Random(seed)
     return Candidate(
         name=name,
         report=report,
@@ -294,7 +294,7 @@ def make_pairs(candidates: Sequence[Candidate]) -> Iterator[Pair]:
         found = {
             task: {
                 metric.name: paired_difference(
-                    metric, first.samples[task], second.samples[task], num_resamples=100
+                    metric, first.samples[task], second.samples[task], num_resamples=300
                 )
                 for metric in metrics
             }
