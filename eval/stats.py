@@ -175,8 +175,10 @@ def paired_difference(
       `estimate`. When all resamples agree, or more than 1 in 200 see no difference at all (five
       units or fewer differ), the interval is widened by the rule of three, on a scale of 1 or
       of the larger of the two figures: one lucky item is no proof. The p-value is that of
-      `eval.resampling.exchange_test`, which is valid for any figure and any number of units;
-      the interval of a figure that is folded or a maximum is too wide near its end.
+      `eval.resampling.exchange_test`, which is valid for any figure and any number of units,
+      and the interval takes zero in where that test does not reject it: a ratio in 40 clusters
+      else excluded it 9 times in 100. The interval of a figure that is folded or a maximum is
+      too wide near its end.
 
     The order of the items does not matter.
 
@@ -214,6 +216,8 @@ def paired_difference(
         p_value = exchange_test(
             metric, first, second, units, seed=seed, num_resamples=num_resamples
         )
+        if p_value > alpha:
+            low, high = min(low, 0.0), max(high, 0.0)
         is_too_little = knows_too_little(draws, 0.0)
     if is_too_little:
         scale = max(1.0, abs(value), *map(abs, figures))
