@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from eval.batching import Steps
 from eval.benchmarks.choices import requests, tokens_of, values_of
@@ -67,10 +66,12 @@ def squad(path: Path, max_items: int | None = None) -> Task:
             for pair in requests(text, [REFUSAL, reply or REFUSAL])
         ]
         found = model.loglikelihoods(asked, steps, joint=True)
-        return [
-            _sample(row, text, reply, (found[2 * i], found[2 * i + 1]), is_tuning[i])
-            for i, (row, text, reply) in enumerate(zip(rows, prompts, flat, strict=True))
-        ]
+        return with_threshold(
+            [
+                _sample(row, text, reply, (found[2 * i], found[2 * i + 1]), is_tuning[i])
+                for i, (row, text, reply) in enumerate(zip(rows, prompts, flat, strict=True))
+            ]
+        )
 
     metrics = [Metric("f1", mean_of("f1"), True), Metric("exact", mean_of("exact"), True)]
     if has_refusals:
@@ -79,8 +80,8 @@ def squad(path: Path, max_items: int | None = None) -> Task:
             Metric("HasAns_exact", mean_of("exact", among="has_answer"), True),
             Metric("NoAns_f1", mean_of("f1", among="no_answer"), True),
             Metric("over_refusal_rate", mean_of("refused", among="has_answer"), False),
-            Metric("best_f1", lambda s: held_out_best(s, "f1"), True),
-            Metric("best_exact", lambda s: held_out_best(s, "exact"), True),
+            Metric("best_f1", mean_of("best_f1", among="held_out"), True),
+            Metric("best_exact", mean_of("best_exact", among="held_out"), True),
             Metric("never_answer_f1", mean_of("no_answer"), None),
         ]
     return Task(
@@ -187,24 +188,40 @@ def no_answer_probability(refusal: Loglikelihood, answer: Loglikelihood) -> floa
     return 0.0 if gap > 700 else 1 / (1 + math.exp(gap))
 
 
-def held_out_best(samples: Sequence[Sample], key: Literal["f1", "exact"]) -> float:
-    """Return the score at the threshold that is best on the tuning part, on the rest.
+def with_threshold(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the samples with what they score when doubtful answers are withdrawn.
 
-    NaN where a part has no questions.
+    The threshold of each figure is chosen on the tuning part; ``best_f1`` and ``best_exact``
+    are given to the others, which alone are reported on.
     """
-    columns = [
-        [
-            (s.scores[key], s.scores["na_probability"], s.scores["has_answer"] > 0)
-            for s in samples
-            if bool(s.scores["tuning"]) == is_tuning
-        ]
-        for is_tuning in (True, False)
+    tuning = [s for s in samples if s.scores["tuning"]]
+    thresholds = {}
+    for key in ("f1", "exact"):
+        _, thresholds[key] = best_threshold(
+            [s.scores[key] for s in tuning],
+            [s.scores["na_probability"] for s in tuning],
+            [s.scores["has_answer"] > 0 for s in tuning],
+        )
+    return [
+        s
+        if s.scores["tuning"]
+        else replace(
+            s,
+            scores={
+                **s.scores,
+                **{
+                    f"best_{key}": score_at_threshold(
+                        [s.scores[key]],
+                        [s.scores["na_probability"]],
+                        [s.scores["has_answer"] > 0],
+                        threshold,
+                    )
+                    for key, threshold in thresholds.items()
+                },
+            },
+        )
+        for s in samples
     ]
-    if not all(columns):
-        return math.nan
-    tuning, rest = (list(zip(*part, strict=True)) for part in columns)
-    _, threshold = best_threshold(tuning[0], tuning[1], tuning[2])
-    return score_at_threshold(rest[0], rest[1], rest[2], threshold)
 
 
 def _sample(
@@ -235,5 +252,6 @@ def _sample(
             "has_answer": float(bool(golds)),
             "no_answer": float(not golds),
             "tuning": float(is_tuning),
+            "held_out": float(not is_tuning),
         },
     )

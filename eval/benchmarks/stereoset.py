@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from eval.benchmarks.choices import Request, ask, tokens_of, values_of
 from eval.benchmarks.files import Row, counted, digest, read_json, records
@@ -18,6 +21,7 @@ from eval.task import Metric, Progress, Sample, Task, fingerprint
 Form = Literal["intrasentence", "intersentence"]
 
 _LABELS = ("stereotype", "anti-stereotype", "unrelated")
+_COLUMNS = operator.itemgetter("term", "stereotype", "anti_stereotype", "unrelated")
 _DOMAINS = ("gender", "profession", "race", "religion")
 
 _ABOUT: dict[Form, str] = {
@@ -159,12 +163,10 @@ def _metrics(domain: str | None) -> list[Metric]:
 def _figure(
     samples: Sequence[Sample], *, domain: str | None, read: Callable[[StereoSetScores], float]
 ) -> float:
-    if domain is not None:
-        samples = [s for s in samples if s.scores[domain]]
-    terms = [s.scores["term"] for s in samples]
-    keys = ("stereotype", "anti_stereotype", "unrelated")
-    pro, anti, unrelated = ([s.scores[key] for s in samples] for key in keys)
-    return read(stereoset_scores(terms, list(zip(pro, anti, unrelated, strict=True))))
+    rows = [s.scores for s in samples if domain is None or s.scores[domain]]
+    # the bootstrap asks a thousand times
+    columns = np.array([_COLUMNS(row) for row in rows]).reshape(-1, 4)
+    return read(stereoset_scores(columns[:, 0].tolist(), columns[:, 1:]))
 
 
 def _sample(

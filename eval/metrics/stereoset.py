@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import datasets
 import numpy as np
+from numpy.typing import NDArray
 
 from eval.metrics.metric import NUMBER, TEXT, LocalMetric, check_columns
 
@@ -31,7 +32,7 @@ class StereoSetScores:
 
 
 def stereoset_scores(
-    terms: Sequence[Hashable], scores: Sequence[tuple[float, float, float]]
+    terms: Sequence[Hashable], scores: Sequence[tuple[float, float, float]] | NDArray[np.float64]
 ) -> StereoSetScores:
     """Return the figures: means over target terms of the terms' own means.
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.benchmarks import load
-from eval.benchmarks.squad import held_out_best, no_answer_probability, tuning_part
+from eval.benchmarks.squad import no_answer_probability, tuning_part, with_threshold
 from eval.items import Question
 from eval.model import Loglikelihood
 from eval.stats import estimate
@@ -263,13 +263,14 @@ def test_squad_1_has_no_figures_of_refusals(tmp_path: Path) -> None:
 
 def test_the_threshold_is_not_chosen_where_it_is_reported() -> None:
     def sample(score: float, na: float, has_answer: bool, tuning: bool) -> Sample:
-        scores = {"f1": score, "na_probability": na, "has_answer": has_answer, "tuning": tuning}
-        return Sample("", "", "", {key: float(x) for key, x in scores.items()})
+        scores = {"f1": score, "exact": score, "na_probability": na, "has_answer": has_answer}
+        return Sample("", "", "", {k: float(x) for k, x in {**scores, "tuning": tuning}.items()})
 
     tuning = [sample(1, 0.3, True, True), sample(0, 0.6, False, True)]  # best: 0.3
-    rest = [sample(1, 0.4, True, False), sample(0, 0.2, False, False)]
-    assert held_out_best([*tuning, *rest], "f1") == 0  # withdrawn, and not withdrawn
-    assert math.isnan(held_out_best(rest, "f1"))
+    rest = [sample(1, 0.4, True, False), sample(0, 0.2, False, False), sample(0, 0.5, False, False)]
+    found = with_threshold([*tuning, *rest])
+    assert ["best_f1" in s.scores for s in found] == [False, False, True, True, True]
+    assert [s.scores["best_f1"] for s in found[2:]] == [0, 0, 1]  # withdrawn, not, withdrawn
 
 
 @given(st.lists(st.sampled_from("abcdef"), min_size=2, max_size=20))
