@@ -40,7 +40,7 @@ def test_folders_of_evaluations_are_compared_pair_by_pair(folder: Path) -> None:
     result = compare([folder / "scores"], folder / "page.html", Narrator())
     assert list(result["reports"]) == ["base", "bad", "good"]
     pairs = {(pair["first"], pair["second"]) for pair in result["pairs"]}
-    assert pairs == {("bad", "base"), ("good", "base"), ("bad", "good")}
+    assert pairs == {("bad", "base"), ("good", "base"), ("good", "bad")}
     beaten = {one["name"]: one["beaten_by"] for one in result["standings"]}
     assert beaten["good"] == []
     assert "good" in beaten["bad"]
