@@ -103,3 +103,12 @@ def test_every_label_of_a_split_is_in_the_training_part(tmp_path: Path) -> None:
     for seed in range(5):
         parts = prepare(config, tmp_path, classification.parse, seed=seed, validation_fraction=0.5)
         assert classification.labels_of(parts)[0] == ("a", "b", "c", "d")
+
+
+def test_groups_are_compared_where_the_data_names_them() -> None:
+    rows = [LabelledText(str(i), "x", "ab"[i % 2], "gh"[i // 2 % 2]) for i in range(80)]
+    names = [task.name for task in classification.tasks(rows, rows[:40], ("a", "b"))]
+    assert "group_gaps" in names
+    plain = [LabelledText(str(i), "x", "ab"[i % 2]) for i in range(8)]
+    names = [task.name for task in classification.tasks(plain, plain, ("a", "b"))]
+    assert "group_gaps" not in names

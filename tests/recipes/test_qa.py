@@ -88,6 +88,6 @@ def test_the_model_is_asked_with_the_passage_and_taught_what_to_say_when_it_is_s
     assert user["content"] == "Passage: Tea costs 2 euros.\n\nQuestion: What does tea cost?"
 
 
-def test_the_default_tasks_are_one_of_each_family() -> None:
+def test_the_default_tasks_cover_each_family() -> None:
     tasks = qa.tasks([parsed(answers=["2 euros"])], EvalConfig())
-    assert [task.family for task in tasks] == ["accuracy", "bias", "hallucination"]
+    assert [task.family for task in tasks] == ["accuracy", "bias", "hallucination", "hallucination"]
