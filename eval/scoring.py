@@ -190,13 +190,16 @@ class Scorer:
     ) -> bool:
         """Return whether this model gives the same scores when requests are read as tries.
 
-        Tried on the first and last request of a small and a large group together, so that one is
-        padded.
+        Tried on the first and last request of two short groups of unequal length together, so
+        that one is padded. Short ones, because the check is paid for by every evaluation.
         """
         if getattr(self._model.config, "_attn_implementation", None) not in ("sdpa", "eager"):
             return False
-        by_size = sorted(merged, key=lambda members: (len(members) > 1, len(members)))
-        tried = [sorted({members[0], members[-1]}) for members in (by_size[0], by_size[-1])]
+        pairs = [sorted({members[0], members[-1]}) for members in merged]
+        sizes = [sum(len(requests[i].ids) for i in pair) for pair in pairs]
+        by_size = sorted(range(len(pairs)), key=lambda k: (len(pairs[k]) == 1, sizes[k]))
+        longer = [k for k in by_size if sizes[k] > sizes[by_size[0]]]
+        tried = [pairs[k] for k in (by_size[0], *longer[:1])]
         tries = [build(requests, members, skip) for members in tried]
         try:
             kept = self._read_prefix(requests[0].ids[:skip]) if skip else None

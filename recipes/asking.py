@@ -31,7 +31,7 @@ _LM_EVAL = "lm-eval:"
 _PROBE = "The quick brown fox jumps over the lazy dog. Question: why? Answer:"
 
 
-def read_tasks(given: Sequence[str]) -> list[Task]:
+def read_tasks(given: Sequence[str], *, max_items: int | None = None) -> list[Task]:
     """Read `--task` values: ``NAME=PATH``, ``lm-eval:NAME`` or ``lm-eval:NAME=FOLDER``.
 
     Raises:
@@ -43,28 +43,28 @@ def read_tasks(given: Sequence[str]) -> list[Task]:
         name, sign, path = text.partition("=")
         if name.startswith(_LM_EVAL):
             folder = Path(path) if path else None
-            tasks += _of_lm_eval(name.removeprefix(_LM_EVAL), folder)
+            tasks += _of_lm_eval(name.removeprefix(_LM_EVAL), folder, max_items)
         elif not sign or not path:
             raise InputError(f"--task {text}: wanted NAME=PATH, as crows_pairs=crows_pairs.csv")
         elif name not in benchmarks.names():
             known = ", ".join(benchmarks.names())
             raise InputError(f"--task {text}: there is no set {name!r}; there are {known}")
         else:
-            tasks += benchmarks.load(name, Path(path))
+            tasks += benchmarks.load(name, Path(path), max_items=max_items)
     names = [task.name for task in tasks]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"--task: {', '.join(twice)} is asked for twice; name each set once")
     return tasks
 
 
-def _of_lm_eval(name: str, folder: Path | None) -> list[Task]:
+def _of_lm_eval(name: str, folder: Path | None, max_items: int | None) -> list[Task]:
     try:
         from eval import lm_evaluation_harness
     except ModuleNotFoundError as error:
         raise InputError(
             f"--task lm-eval:{name}: {error.name} is not installed; pip install 'assay[lm-eval]'"
         ) from None
-    return lm_evaluation_harness.load(name, folder)
+    return lm_evaluation_harness.load(name, folder, max_items=max_items)
 
 
 def run(
@@ -76,6 +76,7 @@ def run(
     revision: str | None,
     quantization: str | None,
     dtype: str,
+    max_items: int | None,
     num_threads: int | None,
     narrator: Narrator,
 ) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def run(
     if not given:
         raise InputError("nothing to ask: add --task NAME=PATH, once for each set")
     checkpoints.prepare_cpu(num_threads)
-    tasks = read_tasks(given)
+    tasks = read_tasks(given, max_items=max_items)
     named = None if base is None else CheckpointConfig(checkpoint=base, revision=revision)
     wanted = _QUANTIZATIONS[quantization] if quantization is not None else None
     asked = resolve(targets, named, quantization=wanted)

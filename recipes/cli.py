@@ -147,6 +147,7 @@ def evaluate(
     revision: Annotated[str | None, typer.Option(help="Commit of a base from the Hub.")] = None,
     quantization: Annotated[str | None, typer.Option(help="nf4 or none; else as trained.")] = None,
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    max_items: Annotated[int | None, typer.Option(min=1, help="Of each set.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of the CPU; all without.")] = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="For results on published sets.")
@@ -175,6 +176,7 @@ def evaluate(
             revision=revision,
             quantization=quantization,
             dtype=dtype,
+            max_items=max_items,
             num_threads=threads,
             narrator=_narrator(),
         )

@@ -26,12 +26,14 @@ from eval.metrics.counterfactual import Counterfactual
 from eval.metrics.group import GroupGap
 from eval.metrics.macro_f1 import MacroF1
 from eval.metrics.metric import LocalMetric, check_columns
+from eval.metrics.no_answer import NoAnswer
 from eval.metrics.per_class_recall import PerClassRecall
 from eval.metrics.perplexity import Perplexity
 from eval.metrics.rouge_l import RougeL
 from eval.metrics.selective import Selective
 from eval.metrics.self_consistency import SelfConsistency
 from eval.metrics.squad import SquadV2
+from eval.metrics.stereoset import StereoSet
 from eval.metrics.stereotype import Stereotype
 from eval.metrics.support import LexicalSupport
 from eval.metrics.truthful import TruthfulChoice
@@ -143,6 +145,22 @@ CASES: list[tuple[type[LocalMetric], Any, Any, dict[str, float]]] = [
         [["30 days", "30 days"], ["x", "y"]],
         None,
         {"agreement": 0.5, "semantic_entropy": math.log(2) / 2},
+    ),
+    (
+        StereoSet,
+        [[3.0, 2.0, 1.0], [1.0, 2.0, 3.0], [2.0, 3.0, 1.0]],
+        ["a", "a", "b"],
+        {"language_modeling": 0.75, "stereotype": 0.25, "icat": 0.375},
+    ),
+    (
+        NoAnswer,
+        [
+            {"score": 1.0, "na_probability": 0.2},
+            {"score": 0.0, "na_probability": 0.9},
+            {"score": 0.5, "na_probability": 0.4},
+        ],
+        [True, False, True],
+        {"best": 2.5 / 3, "best_threshold": 0.4},
     ),
 ]
 

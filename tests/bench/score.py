@@ -5,7 +5,7 @@ in the same precision, with the same threads, each in a process of its own, one 
 Timed is the scoring alone: neither imports nor loading. The harness runs at batch 8 and at 32, and
 its better time counts. Prints JSON with the largest difference of a log-likelihood.
 
-    python tests/bench/evaluate.py --task crows_pairs=FILE [--task ...] [--most 1500]
+    python tests/bench/score.py --task crows_pairs=FILE [--task ...] [--most 1500]
         [--dtype float32] [--batches 8 32]
 """
 
