@@ -290,7 +290,11 @@ def effect(model: Any, name: str, input_ids: torch.Tensor) -> float:
         name: of the adapter.
         input_ids: shape ``(1, T)``.
     """
-    with active(model, None):
-        without = model(input_ids=input_ids).logits.float()
-    with active(model, name):
-        return float((model(input_ids=input_ids).logits.float() - without).abs().max())
+    # the adapter is float32, and a bfloat16 base is always run under autocast here
+    is_bf16 = model.dtype == torch.bfloat16
+    with torch.autocast(input_ids.device.type, torch.bfloat16, enabled=is_bf16):
+        with active(model, None):
+            without = model(input_ids=input_ids).logits.float()
+        with active(model, name):
+            change = model(input_ids=input_ids).logits.float() - without
+    return float(change.abs().max())

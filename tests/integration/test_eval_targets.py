@@ -42,11 +42,19 @@ def folder(tiny_base: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make_adapter(base_folder: Path, folder: Path, *, seed: int, is_idle: bool = False) -> Path:
+def make_adapter(
+    base_folder: Path,
+    folder: Path,
+    *,
+    seed: int,
+    is_idle: bool = False,
+    quantization: str = "none",
+    dtype: str = "float32",
+) -> Path:
     """Write an adapter with random factors, or one whose update is zero."""
     import torch
 
-    base = tiny.load_base(base_folder, "none", dtype="float32")
+    base = tiny.load_base(base_folder, quantization, dtype=dtype)
     model = adapters.inject(base, AdapterConfig(rank=4, alpha=8.0))
     torch.manual_seed(seed)
     if not is_idle:
@@ -107,6 +115,22 @@ def test_five_adapters_and_their_base_are_asked_on_one_base_in_memory(
     again = ask(folder, *made)
     assert len(loads) == 1, "what is known is not asked again"
     assert again.json() == done.json()
+
+
+def test_an_adapter_of_a_4_bit_base_is_asked_on_it_as_it_was_trained(
+    folder: Path, tiny_base: Path
+) -> None:
+    made = make_adapter(tiny_base, folder / "a", seed=1, quantization="nf4", dtype="bfloat16")
+    done = assay_here(
+        "eval", made, "--base", "base", "--task", "crows_pairs=pairs.csv", "--dtype", "bfloat16",
+        "--threads", 1, "-o", "scores", folder=folder,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "pct_stereotype" in done.out
+    for name in ("base", "a"):
+        target = json.loads((folder / "scores" / name / "report.json").read_text())["target"]
+        assert (target["quantization"], target["dtype"]) == ("nf4", "bfloat16")
+    assert samples_of(folder / "scores" / "a") != samples_of(folder / "scores" / "base")
 
 
 def test_an_adapter_that_changes_nothing_is_refused(folder: Path, tiny_base: Path) -> None:
