@@ -74,8 +74,9 @@ class Scorer:
     def _score(self, requests: Sequence[Tokens], wanted: Collection[int]) -> _Found:
         skip = shared_prefix(requests)
         merged = groups(requests, skip, max_nodes=_MAX_NODES, width=self._width)
-        skip = skip if skip >= _WORTH_KEEPING and len(merged) > 1 else 0
-        merged = groups(requests, skip, max_nodes=_MAX_NODES, width=self._width)
+        if skip and (skip < _WORTH_KEEPING or len(merged) == 1):
+            skip = 0
+            merged = groups(requests, skip, max_nodes=_MAX_NODES, width=self._width)
         if skip == 0 and len(merged) == len(requests):
             yield from self._score_apart(requests, wanted)
             return

@@ -134,9 +134,8 @@ def _evaluate_on(
 ) -> dict[str, Report]:
     """Evaluate all that stands on one base, loading it once, or not at all if all is done."""
     dtype = dtype_name(precision)
-    found = {
-        one.name: harness.finished(tasks, one.target(dtype), out / one.name) for one in members
-    }
+    targets = {one.name: one.target(dtype) for one in members}  # hashes the adapter's files
+    found = {name: harness.finished(tasks, target, out / name) for name, target in targets.items()}
     reports = {name: report for name, report in found.items() if report is not None}
     waiting = [one for one in members if one.name not in reports]
     if not waiting:
@@ -152,7 +151,7 @@ def _evaluate_on(
         narrator.say(f"evaluating {one.name}: {', '.join(task.name for task in tasks)}")
         switch = adapters.active(model, names.get(one.name)) if folders else nullcontext()
         with switch, narrator.bars() as open_bar:
-            target = one.target(dtype)
+            target = targets[one.name]
             engine = LanguageModel(model, base.tokenizer, cache=cache_of(out / one.name, target))
             reports[one.name] = harness.evaluate(
                 tasks,
