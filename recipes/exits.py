@@ -6,6 +6,7 @@ from eval.errors import EvaluationError
 from finetune.errors import InputError as FinetuneInputError
 from finetune.errors import IntegrityError
 from privacy.errors import BudgetSpent, LedgerError, PrivacyError
+from recipes.dsse import SignatureDiffers
 from recipes.errors import GateRefused, InputError
 from recipes.ship import ReleaseDiffers
 
@@ -21,6 +22,7 @@ CODES: tuple[tuple[type[Exception], int], ...] = (
     (IntegrityError, INTEGRITY),
     (LedgerError, INTEGRITY),
     (ReleaseDiffers, INTEGRITY),
+    (SignatureDiffers, INTEGRITY),
     (OSError, INPUT),  # no space left, no permission: the system's own words, with the path
 )
 
