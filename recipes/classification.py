@@ -12,8 +12,9 @@ from eval.hallucination import out_of_scope
 from eval.items import LabelledText
 from eval.task import Task
 from finetune.encoding import Example, encode_text
-from recipes.data import Checked, Parts, Row, RowError, take
+from recipes.data import Checked, Parts
 from recipes.errors import InputError, Problem, Problems
+from recipes.rows import Row, RowError, take
 
 ZERO_SHOT = "Which of the labels describes the text? Answer with the label only."
 """How the base is asked, which has no classification head."""

@@ -32,8 +32,8 @@ class DataConfig(Settings):
     """Where the rows are, what their columns mean, and how they are split."""
 
     train: Paths
-    """Files (globs too): jsonl, json, csv, tsv, parquet, SQuAD json; `.gz` as well. Relative to
-    the recipe file. `sample:PATH` names a file of the embedded samples."""
+    """Files (globs too): jsonl, json, csv, tsv, parquet, xlsx, SQuAD json; `.gz` as well. Relative
+    to the recipe file. `sample:PATH` names a file of the embedded samples."""
 
     test: Paths | None = None
     """Files of the test rows; without them `test_fraction` of the rows is split off."""

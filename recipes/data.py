@@ -1,40 +1,28 @@
-"""Company files in, rows out: read, checked, split without leakage, and written down.
+"""A company's rows: checked, split without leakage, and written down.
 
 A row that cannot be used is named by file and line. What a usable row is, is the domain's business
-(`recipes.chat`, `recipes.classification`, `recipes.qa`); this module knows files and splits.
+(`recipes.chat`, `recipes.classification`, `recipes.qa`); what a file is, that of `recipes.rows`.
 """
 
 from __future__ import annotations
 
-import csv
 import glob
-import gzip
 import hashlib
 import json
 import random
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import IO, Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from recipes.config import DataConfig
 from recipes.errors import InputError, Problem, Problems
 from recipes.files import sha256_file
+from recipes.rows import Row, RowError, read_rows
 
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a file, with its place in it."""
-
-    place: str
-    """``file:line`` (or ``file[index]`` where lines mean nothing)."""
-
-    values: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -127,205 +115,6 @@ def files_of(patterns: Sequence[str], folder: Path) -> list[Path]:
                 raise InputError(f"data: the file {file} is empty; give it rows, or leave it out")
         found += files
     return list(dict.fromkeys(found))  # two patterns may name one file
-
-
-def read_rows(path: Path, bad: list[Problem]) -> Iterator[Row]:
-    """Yield the rows of one file; a row that cannot be read is added to ``bad``.
-
-    Raises:
-        InputError: if the file as a whole cannot be read, or its kind is not known.
-    """
-    kind = _kind(path)
-    try:
-        if kind == "parquet":
-            yield from _parquet_rows(path)
-            return
-        with _open(path) as stream:
-            if kind == "jsonl":
-                yield from _jsonl_rows(path, stream, bad)
-            elif kind == "json":
-                yield from _json_rows(path, stream, bad)
-            else:
-                yield from _table_rows(path, stream, bad, "\t" if kind == "tsv" else ",")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8"
-        ) from None
-    except (OSError, EOFError, zlib.error) as error:  # the last two: a cut or damaged .gz
-        why = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: cannot be read ({why})") from None
-
-
-KINDS = ("jsonl", "json", "csv", "tsv", "parquet")
-
-
-def _kind(path: Path) -> str:
-    suffixes = [s.lstrip(".").lower() for s in path.suffixes]
-    plain = [s for s in suffixes if s != "gz"]
-    if not plain or plain[-1] not in KINDS:
-        raise InputError(
-            f"data: {path.name} is of no known kind; wanted one of "
-            f"{', '.join('.' + k for k in KINDS)} (and .gz of the text kinds)"
-        )
-    return plain[-1]
-
-
-def _open(path: Path) -> IO[str]:
-    if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
-
-
-def _jsonl_rows(path: Path, stream: IO[str], bad: list[Problem]) -> Iterator[Row]:
-    for number, line in enumerate(stream, 1):
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
-        try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
-            bad.append(Problem(place, f"not valid JSON at column {error.colno}: {error.msg}"))
-            continue
-        if not isinstance(values, dict):
-            bad.append(Problem(place, f"wanted a JSON object, found a {type(values).__name__}"))
-        elif not _is_text(values):
-            bad.append(Problem(place, NO_TEXT))
-        else:
-            yield Row(place, values)
-
-
-def _json_rows(path: Path, stream: IO[str], bad: list[Problem]) -> Iterator[Row]:
-    try:
-        document = json.load(stream)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path}:{error.lineno}: not valid JSON at column {error.colno}: {error.msg}"
-        ) from None
-    if isinstance(document, dict) and isinstance(document.get("data"), list):
-        yield from _squad_rows(path, document["data"], bad)
-        return
-    if not isinstance(document, list):
-        raise InputError(f"{path}: wanted a JSON array of objects, or the SQuAD format")
-    for index, values in enumerate(document):
-        if not isinstance(values, dict):
-            bad.append(Problem(f"{path}[{index}]", "wanted a JSON object"))
-        elif not _is_text(values):
-            bad.append(Problem(f"{path}[{index}]", NO_TEXT))
-        else:
-            yield Row(f"{path}[{index}]", values)
-
-
-NO_TEXT = "a text holds half of a character (a lone surrogate, as of a cut emoji)"
-
-
-def _is_text(values: Any) -> bool:
-    """Return whether all texts of a JSON value are text; its escapes can write what is none."""
-    try:
-        json.dumps(values, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _squad_rows(path: Path, articles: list[Any], bad: list[Problem]) -> Iterator[Row]:
-    """Yield one row a question of SQuAD 1.1 or 2.0 (Rajpurkar et al. 2016, 2018)."""
-    for a, article in enumerate(articles):
-        try:
-            for p, paragraph in enumerate(article["paragraphs"]):
-                for q, question in enumerate(paragraph["qas"]):
-                    answers = [] if question.get("is_impossible") else question["answers"]
-                    yield Row(
-                        f"{path}[{a}].paragraphs[{p}].qas[{q}]",
-                        {
-                            "id": question["id"],
-                            "document": article.get("title", f"article {a}"),
-                            "context": paragraph["context"],
-                            "question": question["question"],
-                            "answers": list(dict.fromkeys(x["text"] for x in answers)),
-                        },
-                    )
-        except KeyError as error:
-            bad.append(Problem(f"{path}[{a}]", f"not in the SQuAD format: {error} is missing"))
-        except (TypeError, AttributeError):
-            bad.append(Problem(f"{path}[{a}]", "not in the SQuAD format: wanted other types"))
-
-
-def _table_rows(path: Path, stream: IO[str], bad: list[Problem], separator: str) -> Iterator[Row]:
-    is_tsv = separator == "\t"  # whose quotes are plain characters, often unbalanced
-    quoting: Literal[0, 3] = csv.QUOTE_NONE if is_tsv else csv.QUOTE_MINIMAL
-    csv.field_size_limit(2**30)  # the default, 128 KB, is less than a long document
-    reader = csv.reader(stream, delimiter=separator, quoting=quoting, strict=True)
-    header: list[str] = []
-    while True:
-        place = f"{path}:{reader.line_num + 1}"  # a row begins where the one before it ended
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            if "end of data" in str(error):
-                raise InputError(
-                    f"{place}: a quote is opened here or in this row and never closed, so what "
-                    "follows cannot be told apart; close it"
-                ) from None
-            bad.append(Problem(place, f"not valid CSV: {error}"))
-            continue
-        if not fields:
-            continue
-        if not header:
-            header = fields
-            if twice := [name for name, count in Counter(header).items() if name and count > 1]:
-                raise InputError(f"{place}: the header names {twice} more than once")
-        elif len(fields) > len(header):
-            bad.append(Problem(place, f"more fields than the header's {len(header)}"))
-        elif len(fields) < len(header):
-            bad.append(Problem(place, f"fewer fields than the header's {len(header)}"))
-        else:
-            yield Row(place, dict(zip(header, fields, strict=True)))
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        table = parquet.read_table(path)
-    except pyarrow.ArrowException as error:
-        raise InputError(f"{path}: not a readable Parquet file: {error}") from None
-    for index, values in enumerate(table.to_pylist()):
-        yield Row(f"{path}[{index}]", values)
-
-
-class RowError(ValueError):
-    """A row is not what the domain wants; the message says why, without the row's text."""
-
-
-def take(
-    row: Row, name: str, columns: Mapping[str, str], *, kind: type = str, required: bool = True
-) -> Any:
-    """Return our column ``name`` of a row, under the name that the files have for it.
-
-    Raises:
-        RowError: if it is missing, of another type, or an empty text.
-    """
-    theirs = columns.get(name, name)
-    value: Any = row.values.get(theirs)
-    if value is None:
-        if not required:
-            return None
-        found = ", ".join(sorted(str(key) for key in row.values)) or "nothing"
-        raise RowError(
-            f"no column {theirs!r}; the row has {found} (map it: data.columns: {{{name}: THEIRS}})"
-        )
-    if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, kind):
-        raise RowError(f"column {theirs!r}: wanted {kind.__name__}, found {type(value).__name__}")
-    if isinstance(value, str) and not value.strip():
-        if not required:
-            return None
-        raise RowError(f"column {theirs!r} is empty")
-    return value
 
 
 def check_rows(

@@ -12,7 +12,7 @@ from eval.items import Question
 from eval.task import Task
 from finetune.encoding import Example, Message, encode_chat
 from recipes.config import EvalConfig
-from recipes.data import Row, RowError, take
+from recipes.rows import Row, RowError, take
 
 NO_ANSWER = "not stated"
 """What the model is taught to say when the passage does not hold the answer."""
@@ -24,11 +24,11 @@ INSTRUCTION = (
 
 
 def parse(row: Row, columns: Mapping[str, str], name: str) -> tuple[Question, str, str]:
-    """Turn a row into a question: `context`, `question`, and `answers` (a list or one text).
+    """Turn a row into a question: `context`, `question`, and `answers` (each a list or one text).
 
     An empty list (or no `answer` at all, or an empty text) means that the passage does not hold it.
     """
-    context, question = take(row, "context", columns), take(row, "question", columns)
+    context, question = _context(row, columns), take(row, "question", columns)
     answers = _answers(row, columns)
     document = take(row, "document", columns, required=False)
     item = Question(
@@ -40,6 +40,14 @@ def parse(row: Row, columns: Mapping[str, str], name: str) -> tuple[Question, st
     )
     label = "answerable" if answers else "unanswerable"
     return item, f"{context}\n{question}", label
+
+
+def _context(row: Row, columns: Mapping[str, str]) -> str:
+    """Return the passage; one that is kept as a list of paragraphs has a line for each."""
+    value = row.values.get(columns.get("context", "context"))
+    if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
+        return "\n".join(value)
+    return str(take(row, "context", columns))
 
 
 def _answers(row: Row, columns: Mapping[str, str]) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from recipes.config import DataConfig
-from recipes.data import Checked, Parts, Row, check_rows, prepare, take
+from recipes.data import Checked, Parts, check_rows, prepare
 from recipes.errors import Problem
+from recipes.rows import Row, take
 
 
 def write_jsonl(path: Path, rows: Iterable[object]) -> Path:

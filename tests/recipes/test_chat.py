@@ -8,7 +8,7 @@ import pytest
 
 from recipes import chat
 from recipes.config import EvalConfig
-from recipes.data import RowError
+from recipes.rows import RowError
 from tests.recipes.rows import row_of
 
 USER, ASSISTANT = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": " Hello "}
@@ -44,9 +44,10 @@ def test_a_prompt_with_its_completion_is_a_conversation_too() -> None:
         ({"messages": [USER]}, "the last message is not by the assistant"),
         ({"messages": [USER, ASSISTANT, USER]}, "the last message is not by the assistant"),
         ({"messages": [SYSTEM, ASSISTANT]}, "no message is by the user"),
-        ({"messages": [USER, "Hello"]}, r"messages\[1\]: role 'str' is none of system, user"),
+        ({"messages": [USER, "Hello"]}, r"messages\[1\]: wanted a role and a content, found a str"),
         ({"messages": [{"role": "bot", "content": "x"}]}, r"messages\[0\]: role 'bot' is none of"),
-        ({"messages": [{"from": "human"}]}, r"messages\[0\]: role None is none of"),
+        ({"messages": [{"from": "human"}]}, r"messages\[0\]: no content"),
+        ({"messages": [{"said": "Hi"}]}, r"messages\[0\]: role None is none of"),
         ({"messages": [USER, {"role": "assistant", "content": ""}]}, r"messages\[1\]: no content"),
         ({"messages": [USER, {"role": "assistant"}]}, r"messages\[1\]: no content"),
         ({"messages": [{"role": "user", "content": ["parts"]}]}, r"messages\[0\]: no content"),

@@ -10,8 +10,9 @@ import pytest
 from eval.items import LabelledText
 from recipes import classification
 from recipes.config import DataConfig
-from recipes.data import Parts, RowError, prepare
+from recipes.data import Parts, prepare
 from recipes.errors import InputError, Problems
+from recipes.rows import RowError
 from tests.recipes.rows import row_of, write_jsonl
 
 

@@ -9,7 +9,7 @@ import pytest
 from eval.items import Question
 from recipes import qa
 from recipes.config import EvalConfig
-from recipes.data import RowError
+from recipes.rows import RowError
 from tests.recipes.rows import row_of
 
 
