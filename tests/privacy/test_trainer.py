@@ -74,6 +74,11 @@ class StandIn(Trainer):  # type: ignore[misc]
         loss = F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
         return (loss * supervised).sum(1), supervised.sum(1).float()
 
+    def made_up_batch(self, lengths: Sequence[int]) -> Batch:
+        ids = torch.randint(1, 61, (len(lengths), max(lengths)))
+        supervised = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+        return Batch(({"input_ids": ids, "supervised": supervised},), len(lengths))
+
     def get_train_dataloader(self) -> DataLoader[Any]:
         def to_batch(rows: list[int]) -> Batch:
             self.drawn.append(len(rows))
@@ -459,9 +464,59 @@ def test_losses_that_couple_records_are_refused(make_run: MakeRun) -> None:
             return summed * (1 + summed.mean()), weight
 
     run = make_run(trainer_class=Contrastive)
-    with pytest.raises(PrivacyError, match="couples the records"):
+    with pytest.raises(PrivacyError, match=r"isolation: .* couples the records"):
         run.trainer.train()
     assert run.ledger.charged == 0
+
+
+def test_a_loss_over_the_tokens_of_the_batch_is_refused(make_run: MakeRun) -> None:
+    """Each loss has a gradient in its own row alone, and still depends on who else is there."""
+
+    class TokenMean(StandIn):
+        def example_losses(
+            self, model: nn.Module, micro_batch: dict[str, Tensor]
+        ) -> tuple[Tensor, Tensor]:
+            summed, weight = super().example_losses(model, micro_batch)
+            return summed / weight.sum(), (weight > 0).float()
+
+    run = make_run(trainer_class=TokenMean)
+    with pytest.raises(PrivacyError, match=r"remove-one: .* left its batch"):
+        run.trainer.train()
+    assert run.ledger.charged == 0
+
+
+def test_a_tensor_of_the_optimizer_that_is_not_clipped_is_refused(make_run: MakeRun) -> None:
+    class Greedy(StandIn):
+        def create_optimizer(self, *args: Any, **options: Any) -> Any:
+            made = super().create_optimizer(*args, **options)
+            made.add_param_group({"params": [nn.Parameter(torch.zeros(2))]})
+            return made
+
+    run = make_run(trainer_class=Greedy)
+    with pytest.raises(PrivacyError, match=r"coverage: .* a tensor of the optimizer"):
+        run.trainer.train()
+    assert run.ledger.charged == 0
+
+
+def test_a_tensor_that_becomes_trainable_later_is_refused(make_run: MakeRun) -> None:
+    class Thaw(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, *_: Any, model: Any = None, **__: Any) -> None:
+            model.get_input_embeddings().requires_grad_(True)
+
+    run = make_run(callbacks=[Thaw()])
+    with pytest.raises(PrivacyError, match=r"coverage: .*embed_tokens"):
+        run.trainer.train()
+    assert run.ledger.charged == 0
+
+
+def test_the_self_test_on_the_model_is_told(make_run: MakeRun) -> None:
+    told: list[Any] = []
+    run = make_run()
+    type(run.trainer).on_checks = staticmethod(told.extend)
+    run.trainer.train()
+    assert [check.name for check in told] == ["coverage", "isolation", "remove-one"]
+    assert all(check.passed for check in told)
+    assert told[-1].value == pytest.approx(1, abs=1e-4)  # the largest record itself
 
 
 def test_more_or_fewer_losses_than_examples_are_refused(make_run: MakeRun) -> None:
