@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
@@ -16,7 +18,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, Traini
 from privacy import trainer as private
 from privacy.errors import BudgetSpent, LedgerError, PrivacyError
 from privacy.ledger import Ledger, verify
-from privacy.mechanism import PoissonSampler, Randomness, SeededRandomness
+from privacy.mechanism import PoissonSampler, Randomness, SeededRandomness, clip_and_sum
 from privacy.plan import DPPlan
 from privacy.trainer import LEDGER_HEAD, private_trainer
 
@@ -212,6 +214,64 @@ def test_a_record_moves_a_step_by_at_most_its_bound(make_run: MakeRun) -> None:
         run.ledger.path.unlink()
     moved = float((steps[0] - steps[1]).double().norm()) * N
     assert 0.0099 < moved <= 0.01 * (1 + 1e-4)  # float32 sums of 12
+
+
+def test_no_record_long_or_short_moves_the_sum_beyond_its_bound(make_run: MakeRun) -> None:
+    """Search for the worst: any lengths, any bound, any record, one long record among short ones.
+
+    Divided by the tokens of its batch, the same losses let one record move the sum by several
+    times its bound, and the search must find that, or it would find nothing.
+    """
+    trainer = make_run().trainer
+    trainer.per_record.attach(trainer.model)
+    worst = {"record": 0.0, "batch": 0.0}
+
+    def rows_of(lengths: Sequence[int], seed: int, alike: bool) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        size = (len(lengths), max(lengths))
+        ids = torch.randint(1, 61, size, generator=generator)
+        if alike:  # then their gradients add up in one direction
+            ids[1:-1] = ids[0]
+        return {
+            "input_ids": ids,
+            "supervised": torch.arange(size[1]) < torch.tensor(lengths)[:, None],
+        }
+
+    def sum_of(rows: dict[str, Tensor], bound: float, mean: str) -> tuple[Tensor, float]:
+        summed, weight = trainer.example_losses(trainer.model, rows)
+        losses = summed / (weight if mean == "record" else weight.sum())
+        gradients = trainer._record_gradients(losses.sum(), len(losses))
+        if not bound:
+            _, norms, _ = clip_and_sum(gradients, 1.0)
+            bound = float(norms.max())
+        clipped, _, _ = clip_and_sum(gradients, bound)
+        return torch.cat([c.double().flatten() for c in clipped]) / bound, bound
+
+    @settings(max_examples=20, deadline=None)
+    @given(
+        short=st.lists(st.integers(2, 4), min_size=1, max_size=12),
+        long=st.integers(20, 40),
+        left_out=st.integers(0, 12),
+        bound=st.sampled_from([0.0, 1e-3, 0.1, 10.0]),  # 0: the largest norm, nothing clipped
+        seed=st.integers(0, 99),
+        alike=st.booleans(),
+    )
+    @example([2] * 12, 40, 0, 0.0, 0, True)
+    def search(
+        short: list[int], long: int, left_out: int, bound: float, seed: int, alike: bool
+    ) -> None:
+        lengths = [*short, long]
+        rows = rows_of(lengths, seed, alike)
+        chosen = [i for i in range(len(lengths)) if i != len(lengths) - 1 - left_out % len(lengths)]
+        others = {name: tensor[chosen] for name, tensor in rows.items()}
+        for mean in worst:
+            with_it, C = sum_of(rows, bound, mean)
+            without, _ = sum_of(others, C, mean)
+            worst[mean] = max(worst[mean], float((with_it - without).norm()))
+
+    search()
+    assert 0.999 < worst["record"] <= 1 + 1e-4  # float32 sums of up to 13 records
+    assert worst["batch"] > 3
 
 
 @pytest.mark.parametrize("micro", [1, 3, 64])
