@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
-from privacy import trainer as private
 from privacy.errors import BudgetSpent, LedgerError, PrivacyError
 from privacy.ledger import Ledger, verify
 from privacy.mechanism import PoissonSampler, Randomness, SeededRandomness, clip_and_sum
 from privacy.plan import DPPlan
+from privacy.refusals import refuse_settings
 from privacy.trainer import LEDGER_HEAD, private_trainer
 
 # peft 0.21 reads a property of transformers 5 that was renamed; nothing of ours.
@@ -452,7 +452,7 @@ def test_settings_that_this_machine_cannot_make_are_refused(
     arguments = make_run().trainer.args
     setattr(arguments, name, value)
     with pytest.raises(PrivacyError):
-        private._refuse_settings(arguments)
+        refuse_settings(arguments)
 
 
 def test_early_stopping_is_refused(make_run: MakeRun) -> None:
