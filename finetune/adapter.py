@@ -61,7 +61,8 @@ def inject(base: Base, config: AdapterConfig) -> Any:
     float32. On a classification base the new head is trained and saved with the adapter.
 
     Raises:
-        InputError: if a target matches no linear layer, or PiSSA is asked of a 4-bit base.
+        InputError: if a target matches no linear layer, there are not so many blocks, or PiSSA is
+            asked of a 4-bit base.
     """
     names = linear_names(base.model)
     targets = sorted(names) if config.targets == "all-linear" else list(config.targets)
@@ -77,12 +78,20 @@ def inject(base: Base, config: AdapterConfig) -> Any:
             "would quantise the rest anew, so the 4-bit base would not be the pinned one; "
             "set base.quantization: none, or adapter.init: default"
         )
+    num_blocks = base.model.config.get_text_config().num_hidden_layers
+    if config.last_layers is not None and config.last_layers > num_blocks:
+        raise InputError(
+            f"adapter.last_layers: {config.last_layers} is more than the base's {num_blocks} blocks"
+        )
     is_classifier = base.head == "sequence-classification"
     peft_config = LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         target_modules=targets,
+        layers_to_transform=list(range(num_blocks - config.last_layers, num_blocks))
+        if config.last_layers
+        else None,
         use_rslora=config.use_rslora,
         use_dora=config.use_dora,
         init_lora_weights="pissa" if config.init == "pissa" else True,

@@ -56,6 +56,10 @@ class AdapterConfig(Settings):
     targets: Literal["all-linear"] | Names = "all-linear"
     """Names of the linear layers to adapt. A name that matches no layer is an error."""
 
+    last_layers: int | None = Field(None, ge=1)
+    """Adapt only so many blocks at the end of the model; null adapts all. Blocks below the first
+    adapted one need no backward, and a private run adds noise to fewer numbers."""
+
     use_rslora: bool = False
     """Rank-stabilised scaling alpha / sqrt(rank) (Kalajdzievski 2023, arXiv:2312.03732)."""
 

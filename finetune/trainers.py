@@ -7,6 +7,7 @@ private run replaces `training_step` by its own; nothing else differs.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -48,6 +49,28 @@ class BatchSteps(Trainer):  # type: ignore[misc] # transformers ships no types
     def example_losses(self, model: Any, micro_batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return each example's summed loss and its weight, both ``(B,)``."""
         raise NotImplementedError
+
+    def made_up_batch(self, lengths: Sequence[int]) -> Batch:
+        """Return random tokens of these lengths, all to be learned: a batch to test the step on."""
+        rng = random.Random(0)  # noqa: S311 (no secret)
+        like = self.examples[0]
+        num_tokens = self.model.get_input_embeddings().num_embeddings
+        made_up = []
+        for length in lengths:
+            label: Any = like.label
+            if isinstance(label, tuple):
+                label = tuple(float(rng.random() < 0.5) for _ in label)
+            elif label is not None:
+                label = rng.randrange(self.model.config.num_labels)
+            made_up.append(
+                Example(
+                    id="made up",
+                    input_ids=tuple(rng.randrange(num_tokens) for _ in range(length)),
+                    supervised=(True,) * length if label is None else (),
+                    label=label,
+                )
+            )
+        return self.to_batch(made_up)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Yield one `Batch` for each entry of the schedule."""

@@ -13,7 +13,6 @@ nevertheless came by a path that was not clipped, and is refused as well.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -63,8 +62,9 @@ class PerRecord:
     """Gradients per record for every trainable parameter of one model.
 
     For each micro-batch: a forward, :meth:`begin`, a backward of the *sum* of the records'
-    losses, :meth:`gradients`. Exact under no, reentrant and non-reentrant checkpointing, and
-    under autocast, where products are taken in the layer's own precision and added in float32.
+    losses, :meth:`gradients`. Exact under no, reentrant and non-reentrant checkpointing. A layer
+    that computes in bfloat16 has gradients that are summed over positions in float32 and rounded
+    to bfloat16 once, which is what autograd does with their sum over records.
 
     Example:
         >>> layer = nn.Linear(2, 1, bias=False)
@@ -127,8 +127,8 @@ class PerRecord:
     def gradients(self) -> list[Tensor]:
         """Hand over the gradients of the micro-batch; each is ``(records, *parameter.shape)``.
 
-        A parameter that the loss did not reach has zeros. Values are float32 (float64 for a
-        float64 layer).
+        A parameter that the loss did not reach has zeros. Values have the precision that the
+        layer computed in, and float32 at least where it was called more than once.
 
         Raises:
             PrivacyError: if a gradient reached a parameter past the clipped path.
@@ -157,12 +157,12 @@ class PerRecord:
         self._num_records = None
         return found
 
-    def _add(self, parameter: nn.Parameter, contribution: Callable[[], Tensor]) -> None:
+    def _add(self, parameter: nn.Parameter, contribution: Tensor) -> None:
         slot = self._slots.get(id(parameter))
-        if slot is None:
-            self._slots[id(parameter)] = contribution()
-        else:
-            slot.add_(contribution())  # the layer, or a tied one, was called before
+        if slot is not None:  # the layer, or a tied one, was called before
+            wide = torch.promote_types(slot.dtype, torch.float32)
+            contribution = slot.to(wide) + contribution
+        self._slots[id(parameter)] = contribution
 
     def _check_records(self, x: Tensor, layer: nn.Linear) -> None:
         if self._num_records is None:
@@ -209,8 +209,7 @@ class _PerRecordLinear(torch.autograd.Function):
             bias = None if bias is None else bias.to(dtype)
         ctx.save_for_backward(x, weight)
         ctx.per_record, ctx.layer = per_record, layer
-        with torch.autocast(kind, enabled=False):
-            return F.linear(x, weight, bias)
+        return F.linear(x, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -219,15 +218,9 @@ class _PerRecordLinear(torch.autograd.Function):
         per_record, layer = ctx.per_record, ctx.layer
         per_record._check_records(x, layer)
         with torch.autocast(x.device.type, enabled=False):
-            wide = torch.promote_types(x.dtype, torch.float32)
             if layer.weight.requires_grad:
-                per_record._add(
-                    layer.weight,
-                    lambda: torch.einsum("n...i,n...j->nij", g.to(wide), x.to(wide)),
-                )
+                per_record._add(layer.weight, torch.einsum("n...i,n...j->nij", g, x))
             if layer.bias is not None and layer.bias.requires_grad:
-                per_record._add(
-                    layer.bias, lambda: g.to(wide).reshape(len(g), -1, g.shape[-1]).sum(1)
-                )
+                per_record._add(layer.bias, g.reshape(len(g), -1, g.shape[-1]).sum(1))
             grad_x = g @ weight if ctx.needs_input_grad[0] else None
         return grad_x, None, None, None, None

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, special, stats
 
 from privacy.mechanism import (
     OS_RANDOMNESS,
@@ -63,7 +63,7 @@ def self_test(plan: DPPlan, randomness: Randomness = OS_RANDOMNESS) -> list[Chec
         _sensitivity(plan),
         _non_finite(plan),
         *_noise(plan, randomness),
-        _distinguishability(plan, randomness),
+        *_distinguishability(plan, randomness),
         *_sampling(draws, plan.sample_rate),
         _empty_draw(plan, randomness),
     ]
@@ -157,11 +157,12 @@ def _noise(plan: DPPlan, randomness: Randomness) -> list[Check]:
     ]
 
 
-def _distinguishability(plan: DPPlan, randomness: Randomness) -> Check:
+def _distinguishability(plan: DPPlan, randomness: Randomness) -> list[Check]:
     """How well the output tells which Dirac records took part: mu = sqrt(steps) / sigma at most.
 
     mu is the distance of the two means in standard deviations, the parameter of Gaussian DP (Dong
     et al. 2019, arXiv:1905.02383), exact here because one coordinate is one Gaussian mechanism.
+    Epsilon follows from it.
     """
     num_canaries, steps = 2000, 6
     present = randomness.uniforms(num_canaries) < 0.5
@@ -179,15 +180,55 @@ def _distinguishability(plan: DPPlan, randomness: Randomness) -> Check:
     found = gap / max(pooled, 1e-12 * abs(gap), 1e-300)  # without noise: a large number, red
     # Of Cohen's d in two groups of about m / 2 (Hedges and Olkin 1985).
     error = _Z * math.sqrt(4 / num_canaries + found**2 / (2 * num_canaries))
-    return Check(
-        "distinguishability",
-        found - error <= theory,
-        found,
-        found - error,
-        found + error,
-        f"interval reaching down to {theory:.4g} = sqrt({steps}) / sigma",
-        f"{num_canaries} Dirac records over {steps} steps without sampling",
-    )
+    low, high = found - error, found + error
+    passed = low <= theory
+    claimed = gaussian_epsilon(theory, plan.delta)
+    what = f"{num_canaries} Dirac records over {steps} steps without sampling"
+    return [
+        Check(
+            "distinguishability",
+            passed,
+            found,
+            low,
+            high,
+            f"interval reaching down to {theory:.4g} = sqrt({steps}) / sigma",
+            f"{what}; one of them moved a step by "
+            f"{gap / steps * plan.denominator / plan.clipping_norm:.3f} C",
+        ),
+        Check(
+            "epsilon",
+            passed,
+            gaussian_epsilon(found, plan.delta),
+            gaussian_epsilon(low, plan.delta),
+            gaussian_epsilon(high, plan.delta),
+            f"interval reaching down to {claimed:.4g}, what the mechanism promises for this",
+            f"what an attacker who knows all else could tell of {what}, at the plan's delta",
+        ),
+    ]
+
+
+def gaussian_epsilon(mu: float, delta: float) -> float:
+    """Return the epsilon at ``delta`` of two unit Gaussians that are ``mu`` apart.
+
+    delta(epsilon) = Phi(mu / 2 - epsilon / mu) - e^epsilon Phi(-mu / 2 - epsilon / mu) (Balle and
+    Wang 2018, arXiv:1805.06530, theorem 8). Beyond a mu of 100, that of 100: above 5000 already.
+
+    Example:
+        >>> round(gaussian_epsilon(6**0.5, 1e-5), 2)
+        12.87
+    """
+    mu = min(mu, 100.0)
+    if mu <= 0:
+        return 0.0
+
+    def excess(epsilon: float) -> float:
+        left = special.ndtr(mu / 2 - epsilon / mu)
+        right = math.exp(epsilon + special.log_ndtr(-mu / 2 - epsilon / mu))
+        return float(left) - right - delta
+
+    if excess(0.0) <= 0:
+        return 0.0
+    return float(optimize.brentq(excess, 0.0, mu * (mu / 2 + 40)))
 
 
 def _draws(plan: DPPlan, randomness: Randomness) -> NDArray[np.int64]:

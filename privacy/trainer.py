@@ -10,6 +10,7 @@ The trainer class that is wrapped brings the model, the optimizer and the losses
 
 * ``example_losses(model, micro_batch)``, the summed loss and the weight of each record, both
   ``(B,)``;
+* ``made_up_batch(lengths)``, a batch of random records of so many tokens, for the self-test;
 * batches with ``micro_batches`` (dicts of tensors) and ``num_examples``;
 * a train data loader whose batch sampler is a ``PoissonSampler`` of the same plan.
 """
@@ -19,12 +20,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from privacy import model_test
 from privacy.errors import BudgetSpent, LedgerError, PrivacyError
 from privacy.ledger import Ledger
 from privacy.mechanism import (
@@ -34,8 +37,10 @@ from privacy.mechanism import (
     clip_and_sum,
     noisy_mean,
 )
-from privacy.per_record import PerRecord, covered_parameters
+from privacy.per_record import PerRecord
 from privacy.plan import DPPlan
+from privacy.refusals import refuse_model, refuse_settings
+from privacy.self_test import Check
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Trainer
@@ -46,9 +51,6 @@ LEDGER_HEAD = "ledger_head.json"
 """File in a checkpoint folder: the ledger line that paid for the checkpoint."""
 
 _PUBLIC_LOGS = frozenset({"learning_rate", "epoch", "step"})
-
-# Adapters whose first values are computed from rows of the data, which nothing pays for.
-_DATA_DRIVEN_INITS = frozenset({"corda", "eva", "lora_ga"})
 
 
 class Batch(Protocol):
@@ -69,6 +71,7 @@ def private_trainer(
     plan: DPPlan,
     ledger: Ledger,
     randomness: Randomness = OS_RANDOMNESS,
+    on_checks: Callable[[list[Check]], None] = lambda _: None,
 ) -> type[Any]:
     """Derive a trainer whose every step is an application of the plan's mechanism.
 
@@ -77,6 +80,8 @@ def private_trainer(
         plan: what is run; the ledger must have been opened with the same plan.
         ledger: charged once a step, before the step is used.
         randomness: of the noise; must be of the kind that the ledger is stamped with.
+        on_checks: told the outcome of the self-test on the model (`privacy.model_test`), which is
+            made before the first step; training stops there if one has failed.
 
     Returns:
         A subclass, to be constructed like ``trainer_class``. Its constructor raises
@@ -95,7 +100,12 @@ def private_trainer(
             f"this trainer has is_private={randomness.is_private}. Open the ledger with "
             "is_private=randomness.is_private."
         )
-    members = {"plan": plan, "ledger": ledger, "randomness": randomness}
+    members = {
+        "plan": plan,
+        "ledger": ledger,
+        "randomness": randomness,
+        "on_checks": staticmethod(on_checks),
+    }
     return type(f"Private{trainer_class.__name__}", (PrivateSteps, trainer_class), members)
 
 
@@ -105,13 +115,14 @@ class PrivateSteps(_Trainer):  # type: ignore[misc]
     plan: DPPlan
     ledger: Ledger
     randomness: Randomness
+    on_checks: Callable[[list[Check]], None]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        _refuse_settings(self.args)
-        _refuse_model(self.model)
+        refuse_settings(self.args)
+        refuse_model(self.model)
         self.per_record = PerRecord()
-        self._is_isolation_checked = False
+        self._is_tested = False
 
     # Training
 
@@ -149,23 +160,10 @@ class PrivateSteps(_Trainer):  # type: ignore[misc]
         """
         del num_items_in_batch  # a count over records, for a denominator that would couple them
         model.train()
+        if not self._is_tested:
+            self._test(model)
+        sums = self._clipped_sums(model, batch)
         parameters = self.per_record.parameters
-        for parameter in parameters.values():
-            parameter.grad = None
-        # On an empty draw these zeros are all there is, and noise is added to them.
-        sums = [torch.zeros_like(p, dtype=torch.float32) for p in parameters.values()]
-        num_records = 0
-        for micro_batch in batch.micro_batches:
-            gradients = self._record_gradients(model, self._prepare_inputs(micro_batch))
-            num_records += len(gradients[0])
-            clipped, _, _ = clip_and_sum(gradients, self.plan.clipping_norm)
-            for total, part in zip(sums, clipped, strict=True):
-                total += part
-        if num_records != batch.num_examples:
-            raise PrivacyError(
-                f"{num_records} losses came from a batch of {batch.num_examples} examples. Each "
-                "example must be one record: turn packing off."
-            )
         self.ledger.charge(self.state.global_step + 1, covered=_fingerprint(parameters))
         noisy = noisy_mean(sums, self.plan, self.randomness)
         for parameter, gradient in zip(parameters.values(), noisy, strict=True):
@@ -175,15 +173,32 @@ class PrivateSteps(_Trainer):  # type: ignore[misc]
             self.control.should_save = str(self.args.save_strategy.value) != "no"
         return torch.zeros((), device=self.args.device)
 
-    def _record_gradients(self, model: nn.Module, micro_batch: dict[str, Tensor]) -> list[Tensor]:
-        losses = self._record_losses(model, micro_batch)
-        if len(losses) > 1 and not self._is_isolation_checked:
-            self._check_isolation(losses)
-            self._is_isolation_checked = True
-            losses = self._record_losses(model, micro_batch)
-        self.per_record.begin(len(losses))
+    def _clipped_sums(self, model: nn.Module, batch: Batch) -> list[Tensor]:
+        """Sum over all records of a logical batch, each clipped, micro-batch by micro-batch."""
+        parameters = self.per_record.parameters.values()
+        for parameter in parameters:
+            parameter.grad = None
+        # On an empty draw these zeros are all there is, and noise is added to them.
+        sums = [torch.zeros_like(p, dtype=torch.float32) for p in parameters]
+        num_records = 0
+        for micro_batch in batch.micro_batches:
+            losses = self._record_losses(model, self._prepare_inputs(micro_batch))
+            num_records += len(losses)
+            gradients = self._record_gradients(losses.sum(), len(losses))
+            clipped, _, _ = clip_and_sum(gradients, self.plan.clipping_norm)
+            for total, part in zip(sums, clipped, strict=True):
+                total += part
+        if num_records != batch.num_examples:
+            raise PrivacyError(
+                f"{num_records} losses came from a batch of {batch.num_examples} examples. Each "
+                "example must be one record: turn packing off."
+            )
+        return sums
+
+    def _record_gradients(self, loss: Tensor, num_records: int) -> list[Tensor]:
+        self.per_record.begin(num_records)
         # Not accelerate's backward: nothing may scale a record's loss.
-        torch.autograd.backward(losses.sum())
+        torch.autograd.backward(loss)
         return self.per_record.gradients()
 
     def _record_losses(self, model: nn.Module, micro_batch: dict[str, Tensor]) -> Tensor:
@@ -193,24 +208,31 @@ class PrivateSteps(_Trainer):  # type: ignore[misc]
         has_weight = weights > 0
         return torch.where(has_weight, summed / torch.where(has_weight, weights, 1.0), 0.0)
 
-    def _check_isolation(self, losses: Tensor) -> None:
-        """Refuse a model in which one record's loss depends on another record.
-
-        The gradient of every second record's loss must be exactly zero in the rows of the
-        others. Batch statistics, contrastive losses, expert balancing and layers whose first
-        dimension is something else than the record all break this.
-        """
-        self.per_record.begin(len(losses))
-        torch.autograd.backward(losses[::2].sum())
+    def _test(self, model: nn.Module) -> None:
+        """Test model, loss and optimizer on made-up records; refuse to train if a test fails."""
         names = self.per_record.parameters
-        for name, gradient in zip(names, self.per_record.gradients(), strict=True):
-            others = gradient[1::2]
-            if bool((others.isfinite() & (others != 0)).any()):
-                raise PrivacyError(
-                    f"The loss of one record has a gradient in the row of another, at {name}: the "
-                    "model or its loss couples the records of a batch (batch norm, contrastive or "
-                    "expert-balancing losses, packing). Clipping cannot bound that."
-                )
+        optimized = [p for group in self.optimizer.param_groups for p in group["params"]]
+        checks = [model_test.coverage(model, names, optimized, self.plan, self.randomness)]
+        for micro_batch in self.made_up_batch(model_test.LENGTHS).micro_batches:
+            rows = self._prepare_inputs(micro_batch)
+            num_records = len(next(iter(rows.values())))
+            if num_records < 2:
+                continue  # cut so small that no two records ever meet
+
+            def gradients_of(chosen: Sequence[int], rows: dict[str, Tensor] = rows) -> list[Tensor]:
+                some = {name: tensor[list(chosen)] for name, tensor in rows.items()}
+                losses = self._record_losses(model, some)
+                return self._record_gradients(losses.sum(), len(losses))
+
+            losses = self._record_losses(model, rows)
+            every_second = self._record_gradients(losses[::2].sum(), num_records)
+            checks.append(model_test.isolation(dict(zip(names, every_second, strict=True))))
+            checks.append(model_test.remove_one(gradients_of, num_records))
+        self.on_checks(checks)
+        failed = [f"{check.name}: {check.detail}" for check in checks if not check.passed]
+        if failed:
+            raise PrivacyError(f"The self-test on the model failed; {'; '.join(failed)}.")
+        self._is_tested = True
 
     def get_train_dataloader(self) -> Any:
         """Check that the data loader draws as the plan accounts for."""
@@ -327,96 +349,3 @@ def _fingerprint(parameters: dict[str, nn.Parameter]) -> str:
     """Hash of the names and shapes of what is clipped, so that a change mid-run is visible."""
     text = json.dumps([[name, list(p.shape)] for name, p in parameters.items()])
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _refuse_settings(args: Any) -> None:
-    """Raise PrivacyError for the first setting under which the plan's epsilon would not hold."""
-    strategy = {n: str(getattr(args, n).value) for n in ("eval_strategy", "save_strategy")}
-    found: list[tuple[bool, str, str]] = [
-        (
-            args.gradient_accumulation_steps != 1,
-            f"gradient_accumulation_steps is {args.gradient_accumulation_steps}",
-            "a step is one logical batch already, cut into micro-batches of any size; set it to 1",
-        ),
-        (
-            args.max_grad_norm != 0,
-            f"max_grad_norm is {args.max_grad_norm}",
-            "records are clipped one by one to the plan's clipping norm; set it to 0",
-        ),
-        (
-            bool(args.load_best_model_at_end) or strategy["save_strategy"] == "best",
-            "the best checkpoint is chosen by data",
-            "choosing by private data is not paid for; set load_best_model_at_end to false",
-        ),
-        (
-            strategy["eval_strategy"] != "no",
-            f"eval_strategy is {strategy['eval_strategy']}",
-            "figures on private rows are a release of their own; evaluate after training",
-        ),
-        (
-            args.label_smoothing_factor != 0,
-            f"label_smoothing_factor is {args.label_smoothing_factor}",
-            "the trainer's smoothed loss is a mean over the batch; set it to 0",
-        ),
-        (
-            args.world_size > 1 or args.n_gpu > 1,
-            f"training runs on {max(args.world_size, args.n_gpu)} devices",
-            "noise and sampling are made for one process; use one device",
-        ),
-        (
-            bool(args.fp16),
-            "fp16 is on",
-            "its loss scaler skips steps by looking at private gradients; use bf16",
-        ),
-        (
-            bool(args.auto_find_batch_size),
-            "auto_find_batch_size is on",
-            "it repeats work by looking at the size of private batches; turn it off",
-        ),
-        (
-            bool(args.use_liger_kernel),
-            "use_liger_kernel is on",
-            "its fused loss reads the head's weight past the clipping; turn it off",
-        ),
-        (
-            args.include_num_input_tokens_seen not in ("no", False),
-            f"include_num_input_tokens_seen is {args.include_num_input_tokens_seen}",
-            "tokens tell the size of a draw; set it to 'no'",
-        ),
-        *(
-            (
-                bool(getattr(args, name, False)),
-                f"{name} is on",
-                "turn it off: one record, one row, one process",
-            )
-            for name in ("packing", "padding_free", "deepspeed", "fsdp")
-        ),
-    ]
-    for is_wrong, what, way_out in found:
-        if is_wrong:
-            raise PrivacyError(f"{what}; {way_out}.")
-
-
-def _refuse_model(model: Any) -> None:
-    """Raise PrivacyError for a model with parts that cannot be clipped record by record."""
-    for config in getattr(model, "peft_config", {}).values():
-        init = getattr(config, "init_lora_weights", True)
-        if isinstance(init, str) and init.lower() in _DATA_DRIVEN_INITS:
-            raise PrivacyError(
-                f"init_lora_weights is {init!r}: the adapter begins with what was computed from "
-                "private rows, outside the mechanism. Use the default initialisation or 'pissa'."
-            )
-        if str(getattr(config, "peft_type", "LORA")).rpartition(".")[2] != "LORA":
-            raise PrivacyError(f"The adapter is {config.peft_type}; only plain LoRA is supported.")
-        if getattr(config, "use_dora", False):
-            raise PrivacyError(
-                "use_dora is on: DoRA's magnitudes have no gradient per record. Use plain LoRA."
-            )
-    covered = {id(p) for p in covered_parameters(model).values()}
-    # An output head sees a selection of positions, in which a row is no longer a record.
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    if head is not None and any(id(p) in covered for p in head.parameters()):
-        raise PrivacyError(
-            "The language-model head is trainable. Its rows are positions and not records, and it "
-            "may share its weight with the embeddings. Leave it out of the adapter."
-        )

@@ -16,7 +16,7 @@ from privacy import budget
 from privacy.ledger import Ledger
 from privacy.mechanism import OS_RANDOMNESS, PoissonSampler
 from privacy.plan import DPPlan, make_plan
-from privacy.self_test import self_test
+from privacy.self_test import Check, self_test
 from privacy.trainer import private_trainer
 from recipes import config, data, domains, provenance
 from recipes.config import Recipe
@@ -225,9 +225,14 @@ def _private_rule(
             f"the unit of privacy is {plan.unit}: {len(members)} of them, with up to {largest} "
             "rows each, of which a step uses one"
         )
+
+    def add(model_checks: list[Check]) -> None:
+        all_checks = [asdict(check) for check in (*checks, *model_checks)]
+        provenance.add(run.folder / RECORD, "privacy_self_test", all_checks)
+
     return StepRule(
         schedule=PoissonSampler(plan, members=members),
-        wrap=lambda trainer: private_trainer(trainer, plan=plan, ledger=ledger),
+        wrap=lambda trainer: private_trainer(trainer, plan=plan, ledger=ledger, on_checks=add),
         max_examples_per_micro_batch=32,
     )
 

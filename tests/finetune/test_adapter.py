@@ -21,6 +21,7 @@ VARIANTS = {
     "two targets": AdapterConfig(rank=4, alpha=8.0, targets=("q_proj", "down_proj")),
     "rslora": AdapterConfig(rank=4, alpha=4.0, use_rslora=True),
     "dora": AdapterConfig(rank=4, alpha=8.0, use_dora=True),
+    "last layer": AdapterConfig(rank=4, last_layers=1),
 }
 ONE_STEP = TrainConfig(epochs=1, batch_size=4, learning_rate=1e-2, num_threads=1)
 
@@ -45,6 +46,16 @@ def test_an_unknown_target_is_refused_with_the_layers_there_are(tiny_base: Path)
         adapters.inject(base, AdapterConfig(targets=()))
     with pytest.raises(InputError, match="lm_head matches no linear layer"):
         adapters.inject(base, AdapterConfig(targets=("lm_head",)))
+
+
+def test_only_the_last_blocks_are_adapted_where_asked(tiny_base: Path) -> None:
+    base = tiny.load_base(tiny_base)
+    model = adapters.inject(base, AdapterConfig(last_layers=1))
+    trained = [n for n, p in model.named_parameters() if p.requires_grad]
+    assert len(trained) == 7 * 2
+    assert all(".layers.1." in name for name in trained)
+    with pytest.raises(InputError, match=r"last_layers: 3 is more than the base's 2 blocks"):
+        adapters.inject(tiny.load_base(tiny_base), AdapterConfig(last_layers=3))
 
 
 @pytest.mark.parametrize("quantization", ["none", "nf4"])

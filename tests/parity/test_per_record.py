@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from privacy.mechanism import clip_and_sum
 from privacy.per_record import PerRecord
+from tests.privacy.conftest import tiny_llama, with_lora
+from tests.privacy.test_per_record import a_batch, all_at_once, losses_of, one_by_one
 
 pytestmark = pytest.mark.parity
 
@@ -64,3 +66,41 @@ def test_gradients_and_clipped_sum_are_those_of_opacus(shape: tuple[int, ...]) -
     for ours, parameter in zip(sums, trained, strict=True):
         # opacus adds 1e-6 to each norm, and ours aims one part in a million below the bound
         assert torch.allclose(ours, parameter.summed_grad, rtol=1e-4, atol=1e-6)
+
+
+KINDS = {
+    "lora": ("causal-lm", {}),
+    "rslora": ("causal-lm", {"use_rslora": True}),
+    "saved-head": ("classification", {}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_the_error_of_an_adapters_gradients_is_zero(kind: str) -> None:
+    """Against opacus in one batch, and against autograd on batches of one: the same bits."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations within opacus
+        from opacus.grad_sample import GradSampleHooks
+
+    head, options = KINDS[kind]
+    batch = a_batch(records=5)
+    found = all_at_once(with_lora(tiny_llama(head), head, **options), batch)
+
+    theirs = with_lora(tiny_llama(head), head, **options)
+    hooks = GradSampleHooks(theirs, loss_reduction="sum", strict=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Full backward hook is firing")
+        losses_of(theirs, batch).sum().backward()
+    for name, parameter in theirs.named_parameters():
+        if parameter.requires_grad:
+            assert float((found[name] - parameter.grad_sample).abs().max()) == 0, name
+    hooks.cleanup()
+
+    model = with_lora(tiny_llama(head), head, **options)
+    for row in range(5):
+        alone = {name: values[row : row + 1] for name, values in batch.items()}
+        ours, wanted = all_at_once(model, alone), one_by_one(model, alone)
+        assert ours.keys() == wanted.keys() == found.keys()
+        for name in wanted:
+            assert float((ours[name] - wanted[name]).abs().max()) == 0, name

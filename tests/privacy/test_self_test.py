@@ -4,13 +4,14 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from privacy import mechanism, self_test
+from privacy import accountant, mechanism, self_test
 from privacy.mechanism import PoissonSampler, Randomness, SeededRandomness
 from privacy.plan import DPPlan
 
@@ -24,7 +25,7 @@ def plan(make_a_plan: Plan) -> DPPlan:
 
 def red(plan: DPPlan, randomness: Randomness | None = None) -> set[str]:
     checks = self_test.self_test(plan, randomness or SeededRandomness(1))
-    assert len({c.name for c in checks}) == len(checks) == 9
+    assert len({c.name for c in checks}) == len(checks) == 10
     for check in checks:
         assert math.isfinite(check.low)
         assert math.isfinite(check.high)
@@ -58,18 +59,20 @@ def test_it_is_rarely_red_by_chance(plan: DPPlan) -> None:
         assert red(plan, SeededRandomness(seed)) == set()
 
 
+TELLTALE = {"distinguishability", "epsilon"}
+
 Noise = Callable[[Sequence[int], float, Randomness], Tensor]
 
 
 def test_half_the_noise_is_found(plan: DPPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     real: Noise = mechanism.gaussian_noise
     monkeypatch.setattr(mechanism, "gaussian_noise", lambda n, std, r: real(n, std / 2, r))
-    assert red(plan) == {"noise-scale", "distinguishability", "empty-draw"}
+    assert red(plan) == {"noise-scale", *TELLTALE, "empty-draw"}
 
 
 def test_no_noise_is_found(plan: DPPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mechanism, "gaussian_noise", lambda n, *_: torch.zeros(tuple(n)))
-    assert {"noise-scale", "distinguishability", "empty-draw"} <= red(plan)
+    assert {"noise-scale", *TELLTALE, "empty-draw"} <= red(plan)
 
 
 def test_noise_that_is_used_twice_is_found(plan: DPPlan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +81,68 @@ def test_noise_that_is_used_twice_is_found(plan: DPPlan, monkeypatch: pytest.Mon
         mechanism, "gaussian_noise", lambda n, std, _: real(n, std, SeededRandomness(42))
     )
     assert "noise-independence" in red(plan)
+
+
+def figures(plan: DPPlan) -> dict[str, tuple[float, float, float]]:
+    checks = self_test.self_test(plan, SeededRandomness(5))
+    return {c.name: (c.low, c.value, c.high) for c in checks}
+
+
+@pytest.mark.parametrize(
+    ("fault", "noise", "correlation", "mu", "epsilon"),
+    [
+        ("none", 1.0, 0.0, 2.449, 12.87),
+        ("half the noise", 0.5, 0.0, 4.899, 32.2),
+        ("clipped at 2 C", 1.0, 0.0, 4.899, 32.2),
+        ("noise reused", 1.0, 1.0, 1.0, 4.38),
+    ],
+)
+def test_its_figures_are_those_of_the_theory(
+    plan: DPPlan,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    noise: float,
+    correlation: float,
+    mu: float,
+    epsilon: float,
+) -> None:
+    """Sigma 1, six steps, delta 1e-5; the fourth row's epsilon looks well, its correlation not."""
+    draw: Noise = mechanism.gaussian_noise
+    clip = mechanism.clip_and_sum
+    faults: dict[str, Callable[..., Any]] = {
+        "half the noise": lambda n, std, r: draw(n, std / 2, r),
+        "noise reused": lambda n, std, _: draw(n, std, SeededRandomness(42)),
+    }
+    if fault in faults:
+        monkeypatch.setattr(mechanism, "gaussian_noise", faults[fault])
+    if fault == "clipped at 2 C":
+        monkeypatch.setattr(self_test, "clip_and_sum", lambda g, C: clip(g, 2 * C))
+    found = figures(plan)
+    wanted = {
+        "noise-scale": noise,
+        "distinguishability": mu,
+        "epsilon": epsilon,
+    }
+    for name, value in wanted.items():
+        low, _, high = found[name]
+        assert low <= value <= high, name
+    assert found["noise-independence"][1] == pytest.approx(correlation, abs=0.02)
+    assert found["sensitivity"][1] == pytest.approx(2 if "2 C" in fault else 1, abs=1e-3)
+    # Intervals of five standard errors; the published ones are of two.
+    low, value, high = found["epsilon"]
+    assert high - low < 0.6 * value
+
+
+@pytest.mark.parametrize(("mu", "delta"), [(1.0, 1e-5), (2.449, 1e-9)])
+def test_epsilon_of_two_gaussians_is_that_of_the_accountant(mu: float, delta: float) -> None:
+    found = self_test.gaussian_epsilon(mu, delta)
+    assert found == pytest.approx(accountant.epsilon(1.0, 1 / mu, 1, delta), rel=2e-3)
+
+
+def test_epsilon_of_equal_or_distant_gaussians() -> None:
+    assert self_test.gaussian_epsilon(0.0, 1e-5) == 0
+    assert self_test.gaussian_epsilon(1e-9, 1e-5) == 0
+    assert self_test.gaussian_epsilon(1e9, 1e-5) > 5000
 
 
 @pytest.mark.parametrize("factor", [1.1, 2.0])

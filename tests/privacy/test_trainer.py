@@ -8,16 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
-from privacy import trainer as private
 from privacy.errors import BudgetSpent, LedgerError, PrivacyError
 from privacy.ledger import Ledger, verify
-from privacy.mechanism import PoissonSampler, Randomness, SeededRandomness
+from privacy.mechanism import PoissonSampler, Randomness, SeededRandomness, clip_and_sum
 from privacy.plan import DPPlan
+from privacy.refusals import refuse_settings
 from privacy.trainer import LEDGER_HEAD, private_trainer
 
 # peft 0.21 reads a property of transformers 5 that was renamed; nothing of ours.
@@ -73,6 +75,11 @@ class StandIn(Trainer):  # type: ignore[misc]
         logits = model(input_ids=ids).logits[:, :-1].float()
         loss = F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
         return (loss * supervised).sum(1), supervised.sum(1).float()
+
+    def made_up_batch(self, lengths: Sequence[int]) -> Batch:
+        ids = torch.randint(1, 61, (len(lengths), max(lengths)))
+        supervised = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+        return Batch(({"input_ids": ids, "supervised": supervised},), len(lengths))
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         def to_batch(rows: list[int]) -> Batch:
@@ -207,6 +214,64 @@ def test_a_record_moves_a_step_by_at_most_its_bound(make_run: MakeRun) -> None:
         run.ledger.path.unlink()
     moved = float((steps[0] - steps[1]).double().norm()) * N
     assert 0.0099 < moved <= 0.01 * (1 + 1e-4)  # float32 sums of 12
+
+
+def test_no_record_long_or_short_moves_the_sum_beyond_its_bound(make_run: MakeRun) -> None:
+    """Search for the worst: any lengths, any bound, any record, one long record among short ones.
+
+    Divided by the tokens of its batch, the same losses let one record move the sum by several
+    times its bound, and the search must find that, or it would find nothing.
+    """
+    trainer = make_run().trainer
+    trainer.per_record.attach(trainer.model)
+    worst = {"record": 0.0, "batch": 0.0}
+
+    def rows_of(lengths: Sequence[int], seed: int, alike: bool) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        size = (len(lengths), max(lengths))
+        ids = torch.randint(1, 61, size, generator=generator)
+        if alike:  # then their gradients add up in one direction
+            ids[1:-1] = ids[0]
+        return {
+            "input_ids": ids,
+            "supervised": torch.arange(size[1]) < torch.tensor(lengths)[:, None],
+        }
+
+    def sum_of(rows: dict[str, Tensor], bound: float, mean: str) -> tuple[Tensor, float]:
+        summed, weight = trainer.example_losses(trainer.model, rows)
+        losses = summed / (weight if mean == "record" else weight.sum())
+        gradients = trainer._record_gradients(losses.sum(), len(losses))
+        if not bound:
+            _, norms, _ = clip_and_sum(gradients, 1.0)
+            bound = float(norms.max())
+        clipped, _, _ = clip_and_sum(gradients, bound)
+        return torch.cat([c.double().flatten() for c in clipped]) / bound, bound
+
+    @settings(max_examples=20, deadline=None)
+    @given(
+        short=st.lists(st.integers(2, 4), min_size=1, max_size=12),
+        long=st.integers(20, 40),
+        left_out=st.integers(0, 12),
+        bound=st.sampled_from([0.0, 1e-3, 0.1, 10.0]),  # 0: the largest norm, nothing clipped
+        seed=st.integers(0, 99),
+        alike=st.booleans(),
+    )
+    @example([2] * 12, 40, 0, 0.0, 0, True)
+    def search(
+        short: list[int], long: int, left_out: int, bound: float, seed: int, alike: bool
+    ) -> None:
+        lengths = [*short, long]
+        rows = rows_of(lengths, seed, alike)
+        chosen = [i for i in range(len(lengths)) if i != len(lengths) - 1 - left_out % len(lengths)]
+        others = {name: tensor[chosen] for name, tensor in rows.items()}
+        for mean in worst:
+            with_it, C = sum_of(rows, bound, mean)
+            without, _ = sum_of(others, C, mean)
+            worst[mean] = max(worst[mean], float((with_it - without).norm()))
+
+    search()
+    assert 0.999 < worst["record"] <= 1 + 1e-4  # float32 sums of up to 13 records
+    assert worst["batch"] > 3
 
 
 @pytest.mark.parametrize("micro", [1, 3, 64])
@@ -387,7 +452,7 @@ def test_settings_that_this_machine_cannot_make_are_refused(
     arguments = make_run().trainer.args
     setattr(arguments, name, value)
     with pytest.raises(PrivacyError):
-        private._refuse_settings(arguments)
+        refuse_settings(arguments)
 
 
 def test_early_stopping_is_refused(make_run: MakeRun) -> None:
@@ -459,9 +524,59 @@ def test_losses_that_couple_records_are_refused(make_run: MakeRun) -> None:
             return summed * (1 + summed.mean()), weight
 
     run = make_run(trainer_class=Contrastive)
-    with pytest.raises(PrivacyError, match="couples the records"):
+    with pytest.raises(PrivacyError, match=r"isolation: .* couples the records"):
         run.trainer.train()
     assert run.ledger.charged == 0
+
+
+def test_a_loss_over_the_tokens_of_the_batch_is_refused(make_run: MakeRun) -> None:
+    """Each loss has a gradient in its own row alone, and still depends on who else is there."""
+
+    class TokenMean(StandIn):
+        def example_losses(
+            self, model: nn.Module, micro_batch: dict[str, Tensor]
+        ) -> tuple[Tensor, Tensor]:
+            summed, weight = super().example_losses(model, micro_batch)
+            return summed / weight.sum(), (weight > 0).float()
+
+    run = make_run(trainer_class=TokenMean)
+    with pytest.raises(PrivacyError, match=r"remove-one: .* left its batch"):
+        run.trainer.train()
+    assert run.ledger.charged == 0
+
+
+def test_a_tensor_of_the_optimizer_that_is_not_clipped_is_refused(make_run: MakeRun) -> None:
+    class Greedy(StandIn):
+        def create_optimizer(self, *args: Any, **options: Any) -> Any:
+            made = super().create_optimizer(*args, **options)
+            made.add_param_group({"params": [nn.Parameter(torch.zeros(2))]})
+            return made
+
+    run = make_run(trainer_class=Greedy)
+    with pytest.raises(PrivacyError, match=r"coverage: .* a tensor of the optimizer"):
+        run.trainer.train()
+    assert run.ledger.charged == 0
+
+
+def test_a_tensor_that_becomes_trainable_later_is_refused(make_run: MakeRun) -> None:
+    class Thaw(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, *_: Any, model: Any = None, **__: Any) -> None:
+            model.get_input_embeddings().requires_grad_(True)
+
+    run = make_run(callbacks=[Thaw()])
+    with pytest.raises(PrivacyError, match=r"coverage: .*embed_tokens"):
+        run.trainer.train()
+    assert run.ledger.charged == 0
+
+
+def test_the_self_test_on_the_model_is_told(make_run: MakeRun) -> None:
+    told: list[Any] = []
+    run = make_run()
+    type(run.trainer).on_checks = staticmethod(told.extend)
+    run.trainer.train()
+    assert [check.name for check in told] == ["coverage", "isolation", "remove-one"]
+    assert all(check.passed for check in told)
+    assert told[-1].value == pytest.approx(1, abs=1e-4)  # the largest record itself
 
 
 def test_more_or_fewer_losses_than_examples_are_refused(make_run: MakeRun) -> None:
