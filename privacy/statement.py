@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from privacy import accountant
 from privacy.errors import PrivacyError
 from privacy.plan import DPPlan
+from privacy.provable import Mechanism, of_group
 
 
 @dataclass(frozen=True)
@@ -111,3 +112,37 @@ def _beyond(unit: str) -> str:
 def percent_up(share: float) -> str:
     """A share as a percentage, rounded up, because it is a bound."""
     return f"{min(100.0, math.ceil(share * 10_000) / 100):g}"
+
+
+@dataclass(frozen=True)
+class GroupEpsilon:
+    """What a run reveals of somebody who owns several of the units that it protects."""
+
+    size: int
+    epsilon: float
+    """``inf`` where it is beyond meaning."""
+
+    is_observed: bool
+    """Whether somebody is known to own so many; else the size is an example."""
+
+
+UNKNOWN_SIZES = (2, 4, 8)
+"""Shown where nobody has counted what one person owns."""
+
+
+def groups(plan: DPPlan, steps_charged: int, observed: int | None) -> tuple[GroupEpsilon, ...]:
+    """Bound what the run reveals of whoever owns the most units.
+
+    Args:
+        plan: of the run.
+        steps_charged: from its ledger.
+        observed: most units of one person; None if nobody has counted them, and then figures for
+            2, 4 and 8 are given as examples. Takes seconds a size.
+    """
+    sizes = UNKNOWN_SIZES if observed is None else (observed,)
+    mechanism = Mechanism(
+        plan.sample_rate, plan.noise_multiplier, steps_charged, plan.delta, plan.num_examples
+    )
+    return tuple(
+        GroupEpsilon(size, of_group(mechanism, size), observed is not None) for size in sizes
+    )

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from privacy.audit import mechanism_of
 from privacy.errors import BudgetSpent, LedgerError, PrivacyError
 from privacy.ledger import Ledger
 from privacy.mechanism import (
@@ -36,6 +37,8 @@ from privacy.mechanism import (
 )
 from privacy.per_record import PerRecord, covered_parameters
 from privacy.plan import DPPlan
+from privacy.provable import Mechanism
+from privacy.refusals import DATA_DRIVEN_INITS, REFUSALS, first
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Trainer
@@ -46,9 +49,6 @@ LEDGER_HEAD = "ledger_head.json"
 """File in a checkpoint folder: the ledger line that paid for the checkpoint."""
 
 _PUBLIC_LOGS = frozenset({"learning_rate", "epoch", "step"})
-
-# Adapters whose first values are computed from rows of the data, which nothing pays for.
-_DATA_DRIVEN_INITS = frozenset({"corda", "eva", "lora_ga"})
 
 
 class Batch(Protocol):
@@ -108,7 +108,7 @@ class PrivateSteps(_Trainer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        _refuse_settings(self.args)
+        _refuse_settings(self.args, mechanism_of(self.plan))
         _refuse_model(self.model)
         self.per_record = PerRecord()
         self._is_isolation_checked = False
@@ -329,7 +329,7 @@ def _fingerprint(parameters: dict[str, nn.Parameter]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _refuse_settings(args: Any) -> None:
+def _refuse_settings(args: Any, mechanism: Mechanism) -> None:
     """Raise PrivacyError for the first setting under which the plan's epsilon would not hold."""
     strategy = {n: str(getattr(args, n).value) for n in ("eval_strategy", "save_strategy")}
     found: list[tuple[bool, str, str]] = [
@@ -395,13 +395,17 @@ def _refuse_settings(args: Any) -> None:
     for is_wrong, what, way_out in found:
         if is_wrong:
             raise PrivacyError(f"{what}; {way_out}.")
+    named = [name for refusal in REFUSALS for name in refusal.settings]
+    first({name: getattr(args, name) for name in named if hasattr(args, name)}, mechanism)
 
 
 def _refuse_model(model: Any) -> None:
     """Raise PrivacyError for a model with parts that cannot be clipped record by record."""
+    if getattr(getattr(model, "config", None), "output_router_logits", False):
+        first({"output_router_logits": True})
     for config in getattr(model, "peft_config", {}).values():
         init = getattr(config, "init_lora_weights", True)
-        if isinstance(init, str) and init.lower() in _DATA_DRIVEN_INITS:
+        if isinstance(init, str) and init.lower() in DATA_DRIVEN_INITS:
             raise PrivacyError(
                 f"init_lora_weights is {init!r}: the adapter begins with what was computed from "
                 "private rows, outside the mechanism. Use the default initialisation or 'pissa'."

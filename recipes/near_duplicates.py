@@ -63,9 +63,7 @@ def text_of(row: Checked[Any]) -> str:
     return "\n".join(str(message["content"]) for message in item.messages)
 
 
-def near_duplicates(
-    rows: Sequence[Checked[Any]], units: Sequence[Sequence[int]]
-) -> NearDuplicates:
+def near_duplicates(rows: Sequence[Checked[Any]], units: Sequence[Sequence[int]]) -> NearDuplicates:
     """Find rows that stand, word for word or nearly, in more than one unit of privacy.
 
     Args:
@@ -108,9 +106,7 @@ def near_duplicates(
     return NearDuplicates(
         num_rows=len(rows),
         num_units=len(units),
-        num_exact=sum(
-            len(same) for same in exact.values() if len({owner[i] for i in same}) > 1
-        ),
+        num_exact=sum(len(same) for same in exact.values() if len({owner[i] for i in same}) > 1),
         num_near=len(near),
         largest_family=max(sizes.values(), default=0),
         families=tuple(_listed([[rows[i].id for i in families[key]] for key in spread])),
@@ -132,9 +128,7 @@ def _shingles(text: str) -> frozenset[str]:
     return frozenset(" ".join(words[i : i + NUM_WORDS]) for i in range(last))
 
 
-def _pairs(
-    numbers: Sequence[int], shingles: Sequence[frozenset[str]]
-) -> Iterable[tuple[int, int]]:
+def _pairs(numbers: Sequence[int], shingles: Sequence[frozenset[str]]) -> Iterable[tuple[int, int]]:
     """Yield pairs of rows whose similarity is at least the threshold, each proved."""
     from datasketch import MinHash, MinHashLSH
 
