@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -95,6 +96,20 @@ def audit(target: Path) -> Audit:
     return audit_evidence(evidence.gather(target))
 
 
+def audit_and_report(target: Path, out: Path | None) -> tuple[Audit, dict[str, str]]:
+    """Audit, and write the privacy report of a run or a release where a folder is named.
+
+    Raises:
+        recipes.errors.InputError: if the target is nothing to audit, or has nothing to report.
+    """
+    from recipes import privacy_report
+
+    found = evidence.gather(target)
+    result = audit_evidence(found)
+    written = privacy_report.write(found, result, out) if out and not result.is_damaged else {}
+    return result, written
+
+
 def audit_evidence(found: Evidence) -> Audit:
     """Audit what was gathered."""
     if not found.is_private:
@@ -176,7 +191,7 @@ _SHOWN = {
 }
 
 
-def show(result: Audit) -> None:
+def show(result: Audit, written: Mapping[str, str] = MappingProxyType({})) -> None:
     """Print an audit for a person: the check-list by severity, then what may be said."""
     console = Console(highlight=False)
     if not result.is_private:
@@ -197,6 +212,8 @@ def show(result: Audit) -> None:
     console.print(f"{len(result.findings)} lines: {told}; what is not checked is not shown to hold")
     if result.statement is not None:
         _show_statement(console, result.statement, result.groups)
+    if written:
+        console.print(Text(f"report: {written['privacy.html']}"))
 
 
 def _short(evidence: str) -> str:

@@ -71,7 +71,7 @@ def near_duplicates(rows: Sequence[Checked[Any]], units: Sequence[Sequence[int]]
         units: row numbers of each unit; rows of one unit may be alike, they count once.
 
     Returns:
-        Counts and ids. Takes about a second for 10,000 short rows.
+        Counts and ids. Takes some ten seconds for 10,000 short rows.
     """
     shingles = [_shingles(text_of(row)) for row in rows]
     owner = {row: number for number, unit in enumerate(units) for row in unit}

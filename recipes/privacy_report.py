@@ -16,11 +16,32 @@ from recipes import findings, provenance
 from recipes.auditing import Audit
 from recipes.errors import InputError
 from recipes.evidence import Evidence
-from recipes.files import read_json
+from recipes.files import read_json, write_json, write_text
 
 Stated = Known | Missing
 
 OFFICER = "whoever answers for the data (privacy.report in the recipe)"
+
+
+def write(evidence: Evidence, audit: Audit, folder: Path) -> dict[str, str]:
+    """Write privacy.json, its schema and privacy.html.
+
+    Returns:
+        The paths by what they are.
+
+    Raises:
+        InputError: if there is nothing to report (see `build`).
+    """
+    from recipes.privacy_page import render
+
+    report = build(evidence, audit)
+    paths = {
+        name: folder / name for name in ("privacy.json", "privacy.schema.json", "privacy.html")
+    }
+    write_json(paths["privacy.json"], report.model_dump(mode="json"))
+    write_json(paths["privacy.schema.json"], fields.schema())
+    write_text(paths["privacy.html"], render(report))
+    return {name: str(path) for name, path in paths.items()}
 
 
 def build(evidence: Evidence, audit: Audit) -> PrivacyReport:
