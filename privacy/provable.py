@@ -129,10 +129,12 @@ def fixed_size(of: Mechanism) -> float:
 
 
 def said(epsilon: float) -> str:
-    """Say what is left of a claim.
+    """Say what is left of a claim, rounded up, so that it stays true.
 
     Example:
         >>> said(11.0279), said(math.inf)
         ('epsilon 11.028 is what can be proved', 'no epsilon can be proved')
     """
-    return f"epsilon {epsilon:.3f} is what can be proved" if math.isfinite(epsilon) else NOTHING
+    if not math.isfinite(epsilon):
+        return NOTHING
+    return f"epsilon {math.ceil(epsilon * 1000) / 1000:.3f} is what can be proved"

@@ -56,6 +56,7 @@ class Claim(Part):
     """The claim in one sentence."""
 
     sentence: Stated
+    """The claim."""
     released: Stated
     """What is covered by it."""
 
@@ -154,6 +155,7 @@ class Sampler(Part):
     """How batches were drawn, and what shows it."""
 
     kind: Stated
+    """How batches were drawn."""
     rate: Stated
     """Inclusions measured, relative to all that were possible."""
     spread_of_examples: Stated
@@ -166,7 +168,9 @@ class Steps(Part):
     """Planned, taken and paid for."""
 
     planned: Stated
+    """Steps planned."""
     taken: Stated
+    """Steps that the trainer took."""
     charged: Stated
     """Lines in the ledger."""
     repeated: Stated
@@ -183,9 +187,11 @@ class Data(Part):
     fingerprint: Stated
     """Fingerprint of the training rows."""
     num_rows: Stated
+    """Training rows."""
     source: Stated
     """Where the rows come from."""
     lawful_basis: Stated
+    """Lawful basis."""
     duplicates: Stated
     """Rows that stand word for word in another unit too."""
     near_duplicates: Stated
@@ -198,6 +204,7 @@ class Account(Part):
     """Other runs on the same data."""
 
     file: Stated
+    """File of the account."""
     num_runs: Stated
     """Runs on the account, this one included."""
     epsilon: Stated
@@ -229,11 +236,15 @@ class Trained(Part):
     """What was changed, and of which model."""
 
     num_parameters: Stated
+    """Numbers that were trained."""
     adapter: Stated
+    """Adapter."""
     coverage: Stated
     """Fingerprint of the tensors under the clipping bound."""
     base: Stated
+    """Base model."""
     base_identity: Stated
+    """Its fingerprint."""
     lineage: Stated
     """What the base had learned before."""
 
@@ -265,33 +276,46 @@ class CanaryAudit(Part):
     """Made-up records that were planted, and what an attack found of them."""
 
     num_canaries: Stated
+    """Made-up records, each with a coin of its own."""
     statistic: Stated
+    """What the attack looks at, registered before training."""
     num_guesses: Stated
+    """Coins that the attack guessed."""
     num_correct: Stated
+    """Coins that it guessed right."""
     epsilon_lower: Stated
     """Lower bound on epsilon."""
     confidence: Stated
+    """Confidence of that bound."""
     power: Stated
     """The most that an audit of this size could have shown."""
     verdict: Stated
+    """Verdict on the claim."""
 
 
 class Membership(Part):
     """Attacks that guess who was trained on; they describe, and bound nothing."""
 
     statistic: Stated
+    """What the attack looks at."""
     auc: Stated
     """Pairs told apart (AUC); 0.5 is chance."""
     auc_low: Stated
+    """Lower end of its 95 % interval."""
     auc_high: Stated
+    """Upper end of its 95 % interval."""
     true_positives: Stated
     """Share of members found at the false-alarm rate beside it."""
     false_positive_rate: Stated
+    """False-alarm rate of that."""
     exposure: Stated
     """Bits by which a canary stands out."""
     num_members: Stated
+    """Rows that were trained on, and attacked."""
     num_non_members: Stated
+    """Rows that were not."""
     controls: Stated
+    """Positive control."""
 
 
 class Metric(Part):
@@ -343,8 +367,11 @@ class Approval(Part):
     """Who answers for it."""
 
     owner: Stated
+    """Who answers for the model."""
     approver: Stated
+    """Who approves its use."""
     expires: Stated
+    """Approval is to be given anew after."""
     signature: Stated
 
 

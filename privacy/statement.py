@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context
 
 from privacy import accountant
 from privacy.errors import PrivacyError
@@ -92,7 +93,7 @@ def statement(plan: DPPlan, *, steps_charged: int) -> PrivacyStatement:
         max_posterior=posterior,
         max_true_positive_rate=true_positives,
         in_words=(
-            f"The trained weights, and all checkpoints on the way, are ({epsilon:.4g}, "
+            f"The trained weights, and all checkpoints on the way, are ({digits_up(epsilon)}, "
             f"{plan.delta:.2g})-differentially private for one {plan.unit} under "
             f"{plan.adjacency} neighbours, the number of examples being public. Somebody who "
             "knows every other example and holds it for a fair coin whether one took part can "
@@ -107,6 +108,19 @@ def _beyond(unit: str) -> str:
     if unit == "example":
         return "What several examples of one person show together: the unit is one example."
     return f"Whoever stands under several values of {unit}, or in the rows of another one."
+
+
+def digits_up(epsilon: float) -> str:
+    """An epsilon with four digits, rounded up: a rounded bound stays true.
+
+    Example:
+        >>> digits_up(7.99241), digits_up(8.0), digits_up(math.inf)
+        ('7.993', '8', 'inf')
+    """
+    if not math.isfinite(epsilon):
+        return "inf"
+    rounded = Context(prec=4, rounding=ROUND_CEILING).create_decimal(repr(epsilon))
+    return f"{rounded.normalize():f}"
 
 
 def percent_up(share: float) -> str:

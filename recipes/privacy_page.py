@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from markupsafe import Markup
 
 from eval.report.text import clean, epsilon, number, scientific
 from privacy.checklist import SEVERITIES
-from privacy.report import FIELDS, Known, Missing, Part, PrivacyReport
+from privacy.report import FIELDS, Check, Known, Missing, Part, PrivacyReport
 
 _EPSILONS = frozenset({"pld", "prv", "rdp", "replace_one", "epsilon", "family_epsilon"})
 _SHARES = frozenset({"max_posterior", "max_true_positive_rate"})
@@ -53,7 +54,7 @@ def render(report: PrivacyReport) -> str:
     """Return the report as one self-contained HTML file."""
     style = _read("privacy.css")
     severities = [
-        (title, sorted((c for c in report.checklist if c.severity == key), key=_first))
+        (title, sorted((c for c in report.checklist if c.severity == key), key=_urgency))
         for key, title in SEVERITIES.items()
     ]
     counts = Counter(check.status for check in report.checklist)
@@ -70,14 +71,15 @@ def render(report: PrivacyReport) -> str:
             counts=[(STATUS[key], counts[key]) for key in _ORDER],  # type: ignore[index]
             alarms=[c for c in report.checklist if c.status in ("fail", "warn")],
             severities=severities,
-            gaps=list(gaps(report)),
+            gaps=_grouped(report),
+            evidence=evidence,
             shown=shown,
         )
     )
 
 
-def _first(check: object) -> int:
-    return _ORDER.index(getattr(check, "status"))  # noqa: B009 (checks of one kind)
+def _urgency(check: Check) -> int:
+    return _ORDER.index(check.status)
 
 
 def rows(part: Part) -> list[Row]:
@@ -115,6 +117,29 @@ def gaps(report: PrivacyReport) -> Iterator[tuple[str, str, str]]:
                 yield f"{number_}. {title}", row.missing, row.to_be_completed_by
 
 
+def _grouped(report: PrivacyReport) -> list[tuple[str, str]]:
+    found: dict[str, list[str]] = {}
+    for field, what, _ in gaps(report):
+        found.setdefault(field, []).append(what)
+    return [(field, "; ".join(whats)) for field, whats in found.items()]
+
+
+_TEST = re.compile(r"^(.*) \[(tests/[^\]]+)\]$")
+
+
+def evidence(check: Check) -> list[tuple[str, str]]:
+    """Return each piece of a check's evidence, and the test that holds it."""
+    pieces = []
+    for piece in check.evidence.split("; "):
+        found = _TEST.match(piece)
+        pieces.append((found[1], found[2]) if found else (piece, ""))
+    return pieces
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
 def _text(name: str, value: float | int | str | bool) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -141,8 +166,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["epsilon"] = epsilon
-    environment.filters["scientific"] = scientific
+    environment.filters["sentence"] = _sentence
     return environment
 
 

@@ -231,7 +231,7 @@ def _user_level(from_: _From, audit: Audit) -> fields.UserLevel:
         )
     else:
         known = Missing(
-            missing="how many rows one person owns is not known; the figures below are examples",
+            missing="how many rows one person owns is not known; the figures are examples",
             to_be_completed_by="whoever knows the data: name the column of people in data.group",
         )
     family: Stated = Missing(missing="copies were not looked for")
@@ -650,14 +650,19 @@ def _in_words(from_: _From, said: PrivacyStatement) -> fields.InWords:
             f"Suppose somebody knows every other {unit}, and thinks it as likely as not that one "
             f"certain {unit} was used. However they study the model, they cannot become more than "
             f"{_percent_up(posterior)} sure. Not knowing at all would be 50 %.",
-            f"Suppose somebody tries to name those who took part, and is wrong about one in a "
-            f"hundred of those who did not. They then find at most {_percent_up(rate)} of those "
-            "who did. Guessing would find 1 %.",
+            "Suppose somebody tries to name those who took part, and is wrong about one in a "
+            f"hundred of those who did not. {_found_at_most(rate)}",
             f"These are bounds for the worst case, not what an attack has found. They fail with a "
             f"chance of at most {said.delta:.2g} (delta).",
             _weight(said.epsilon),
         ),
     )
+
+
+def _found_at_most(rate: float) -> str:
+    if rate >= 1:
+        return "At this epsilon nothing rules out that they find all who did."
+    return f"They then find at most {_percent_up(rate)} of those who did. Guessing finds 1 %."
 
 
 def _weight(epsilon: float) -> str:
