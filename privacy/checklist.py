@@ -132,7 +132,8 @@ def complete(findings: Iterable[Finding]) -> list[Finding]:
     """Return the whole list in order, each line once.
 
     What several looks found of one line is put together: the gravest status counts, and the
-    evidence of all that count stands beside it. A line that nobody looked at is not checked.
+    evidence of all that count stands beside it, a line each. A line that nobody looked at is not
+    checked.
     """
     found: dict[str, list[Finding]] = {line.id: [] for line in CHECKLIST}
     for one in findings:
@@ -156,6 +157,6 @@ def _merged(line: Line, ones: list[Finding]) -> Finding:
         return Finding(line.id, line.severity, "not_checked", line.what, evidence)
     gravest = min((one.status for one in ones), key=_GRAVITY.__getitem__)
     counting = [one for one in ones if one.status == gravest]
-    evidence = "; ".join(dict.fromkeys(one.evidence for one in counting))
+    evidence = "\n".join(dict.fromkeys(one.evidence for one in counting))
     effect = "; ".join(dict.fromkeys(one.effect for one in counting if one.effect))
     return Finding(line.id, counting[0].severity, gravest, line.what, evidence, effect)

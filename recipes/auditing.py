@@ -116,9 +116,10 @@ def audit_evidence(found: Evidence) -> Audit:
         return Audit(False, (), None, is_damaged=False, kind=found.kind)
     summary = found.summary()
     ones = construction.findings()
-    ones += _settings(found)
-    said, groups = None, ()
     owned = findings.owned(found)
+    # what one person owns is told from the rows, where somebody has counted
+    ones += [one for one in _settings(found) if one.id != "U4" or owned is None]
+    said, groups = None, ()
     if summary is not None:
         said = statement(summary.plan, steps_charged=summary.steps_charged)
         if summary.plan.unit == "example":
@@ -218,7 +219,7 @@ def show(result: Audit, written: Mapping[str, str] = MappingProxyType({})) -> No
 
 def _short(evidence: str) -> str:
     """Return the first reason of several, without the test that holds it."""
-    return evidence.partition("; ")[0].partition(" [tests/")[0]
+    return evidence.partition("\n")[0].partition(" [tests/")[0]
 
 
 def _show_statement(

@@ -256,7 +256,8 @@ def _explain(ones: Sequence[Any], location: Sequence[int | str]) -> str:
     """Say what is wrong at a place; of a union, what each of its members wanted."""
     found = ones[0]
     if found["type"] == "extra_forbidden":
-        why = why_unknown(str(location[-1]))
+        is_seed = tuple(location) == ("privacy", "seed")  # train.seed is another matter
+        why = why_unknown("noise_seed" if is_seed else str(location[-1]))
         if why is not None:
             return f"this is no setting of ours: {why}"
         keys = _keys_at(Recipe, location[:-1])

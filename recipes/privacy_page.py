@@ -20,7 +20,7 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from eval.report.text import clean, epsilon, number, scientific
+from eval.report.text import clean, epsilon, scientific
 from privacy.checklist import SEVERITIES
 from privacy.report import FIELDS, Check, Known, Missing, Part, PrivacyReport
 
@@ -67,6 +67,7 @@ def render(report: PrivacyReport) -> str:
             style=Markup(style),  # noqa: S704 (our own file)
             fields=list(enumerate(FIELDS, start=1)),
             rows=rows,
+            one_gap=one_gap,
             status=STATUS,
             counts=[(STATUS[key], counts[key]) for key in _ORDER],  # type: ignore[index]
             alarms=[c for c in report.checklist if c.status in ("fail", "warn")],
@@ -91,6 +92,13 @@ def rows(part: Part) -> list[Row]:
             label = (info.description or name.replace("_", " ")).rstrip(".")
             found.append(_row(label[:1].upper() + label[1:], name, value))
     return found
+
+
+def one_gap(part: Part) -> Row | None:
+    """Return what is missing where nothing of a part is known, and for one reason."""
+    found = rows(part)
+    reasons = {row.missing for row in found}
+    return found[0] if len(reasons) == 1 and found[0].missing else None
 
 
 def shown(value: Known | Missing, name: str = "") -> Row:
@@ -130,7 +138,7 @@ _TEST = re.compile(r"^(.*) \[(tests/[^\]]+)\]$")
 def evidence(check: Check) -> list[tuple[str, str]]:
     """Return each piece of a check's evidence, and the test that holds it."""
     pieces = []
-    for piece in check.evidence.split("; "):
+    for piece in check.evidence.split("\n"):
         found = _TEST.match(piece)
         pieces.append((found[1], found[2]) if found else (piece, ""))
     return pieces
@@ -151,7 +159,7 @@ def _text(name: str, value: float | int | str | bool) -> str:
         return epsilon(value)
     if name in _SHARES:
         return f"{min(100.0, math.ceil(value * 10_000) / 100):g} %"
-    return scientific(value) if 0 < abs(value) < 0.001 else number(value, 4)
+    return scientific(value) if 0 < abs(value) < 0.001 else f"{value:.4g}"
 
 
 @cache

@@ -652,8 +652,8 @@ def _in_words(from_: _From, said: PrivacyStatement) -> fields.InWords:
             f"{_percent_up(posterior)} sure. Not knowing at all would be 50 %.",
             "Suppose somebody tries to name those who took part, and is wrong about one in a "
             f"hundred of those who did not. {_found_at_most(rate)}",
-            f"These are bounds for the worst case, not what an attack has found. They fail with a "
-            f"chance of at most {said.delta:.2g} (delta).",
+            "These are bounds for the worst case, not what an attack has found. They fail with a "
+            f"chance of at most one in {1 / said.delta:,.0f} (delta).",
             _weight(said.epsilon),
         ),
     )
