@@ -23,23 +23,11 @@ __all__ = [
     "PrivacyStatement",
     "audit_ledger",
     "audit_settings",
-    "mechanism_of",
     "statement",
 ]
 
 _LARGE_EPSILON = 10.0
 _LITTLE_NOISE = 0.3
-
-
-def mechanism_of(plan: DPPlan, steps: int | None = None) -> Mechanism:
-    """Return what a plan is accounted as, by default with all its steps."""
-    return Mechanism(
-        plan.sample_rate,
-        plan.noise_multiplier,
-        plan.steps if steps is None else steps,
-        plan.delta,
-        plan.num_examples,
-    )
 
 
 def audit_settings(

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from privacy import accountant
+from privacy.plan import DPPlan
 
 __all__ = [
     "NOTHING",
@@ -17,6 +18,7 @@ __all__ = [
     "Mechanism",
     "fixed_size",
     "honest",
+    "mechanism_of",
     "of_draws",
     "of_group",
     "of_runs",
@@ -41,6 +43,17 @@ class Mechanism:
     steps: int
     delta: float
     num_examples: int | None = None
+
+
+def mechanism_of(plan: DPPlan, steps: int | None = None) -> Mechanism:
+    """Return what a plan is accounted as, by default with all its steps."""
+    return Mechanism(
+        plan.sample_rate,
+        plan.noise_multiplier,
+        plan.steps if steps is None else steps,
+        plan.delta,
+        plan.num_examples,
+    )
 
 
 REFERENCE = Mechanism(0.0256, 0.8, 117, 1e-5, 10_000)

@@ -7,7 +7,7 @@ from decimal import ROUND_CEILING, Context
 from privacy import accountant
 from privacy.errors import PrivacyError
 from privacy.plan import DPPlan
-from privacy.provable import Mechanism, of_group
+from privacy.provable import mechanism_of, of_group
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,7 @@ def groups(plan: DPPlan, steps_charged: int, observed: int | None) -> tuple[Grou
             2, 4 and 8 are given as examples. Takes seconds a size.
     """
     sizes = UNKNOWN_SIZES if observed is None else (observed,)
-    mechanism = Mechanism(
-        plan.sample_rate, plan.noise_multiplier, steps_charged, plan.delta, plan.num_examples
-    )
+    mechanism = mechanism_of(plan, steps_charged)
     return tuple(
         GroupEpsilon(size, of_group(mechanism, size), observed is not None) for size in sizes
     )

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from privacy.audit import mechanism_of
 from privacy.errors import BudgetSpent, LedgerError, PrivacyError
 from privacy.ledger import Ledger
 from privacy.mechanism import (
@@ -37,7 +36,7 @@ from privacy.mechanism import (
 )
 from privacy.per_record import PerRecord, covered_parameters
 from privacy.plan import DPPlan
-from privacy.provable import Mechanism
+from privacy.provable import Mechanism, mechanism_of
 from privacy.refusals import DATA_DRIVEN_INITS, REFUSALS, first
 
 if TYPE_CHECKING:

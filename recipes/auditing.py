@@ -17,7 +17,7 @@ from rich.text import Text
 
 from privacy import accountant, budget, construction, provable
 from privacy.artefacts import audit_artefacts
-from privacy.audit import audit_ledger, audit_settings, mechanism_of
+from privacy.audit import audit_ledger, audit_settings
 from privacy.calculator import Calculation, calculate
 from privacy.check_described import check as check_described
 from privacy.checklist import Finding, by_severity, complete
@@ -179,7 +179,7 @@ def _epsilon_of_family(
     if alike is None or summary is None or alike["largest_family"] < 2:
         return None
     return provable.of_group(
-        mechanism_of(summary.plan, summary.steps_charged), alike["largest_family"]
+        provable.mechanism_of(summary.plan, summary.steps_charged), alike["largest_family"]
     )
 
 

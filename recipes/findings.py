@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from privacy import accountant, budget, provable
-from privacy.audit import mechanism_of
 from privacy.checklist import Finding, finding
 from privacy.errors import LedgerError
 from privacy.ledger import LedgerSummary, verify
@@ -146,7 +145,9 @@ def record_findings(evidence: Evidence, summary: LedgerSummary | None) -> Iterat
         return
     if steps > max(summary.steps, default=0):
         told = f"{name} says that {steps} steps were taken, and fewer are charged"
-        missing = provable.honest(mechanism_of(summary.plan, max(steps, summary.steps_charged)))
+        missing = provable.honest(
+            provable.mechanism_of(summary.plan, max(steps, summary.steps_charged))
+        )
         yield finding("A4", "fail", told, provable.said(missing))
     else:
         yield finding("A4", "pass", f"{name} says that {steps} steps were taken")

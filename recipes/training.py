@@ -14,11 +14,10 @@ from finetune.encoding import Example, weigh_classes
 from finetune.train import StepRule, TrainResult, train
 from finetune.watch import StepInfo
 from privacy import budget
-from privacy.audit import mechanism_of
 from privacy.ledger import Ledger
 from privacy.mechanism import OS_RANDOMNESS, PoissonSampler
 from privacy.plan import DPPlan, make_plan
-from privacy.provable import of_group, said
+from privacy.provable import mechanism_of, of_group, said
 from privacy.refusals import refused
 from privacy.self_test import self_test
 from privacy.trainer import private_trainer
