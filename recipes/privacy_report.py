@@ -131,12 +131,12 @@ class _From:
         """A sentence whose numbers are computed from the plan and the charges."""
         return Known(value=text, source=self.computed(0.0, "privacy.statement").source)
 
-    def record(self, *keys: str, why: str = "not recorded") -> Stated:
+    def record(self, *keys: str, why: str = "the record does not say") -> Stated:
         """A value of the run's record."""
         return self.of(self.evidence.record, "record.json", *keys, why=why)
 
     def of(
-        self, values: Mapping[str, Any], file: str, *keys: str, why: str = "not recorded"
+        self, values: Mapping[str, Any], file: str, *keys: str, why: str = "the record does not say"
     ) -> Stated:
         """A value by its keys, of a file of the run."""
         found: Any = values
@@ -235,16 +235,15 @@ def _user_level(from_: _From, audit: Audit) -> fields.UserLevel:
             to_be_completed_by="whoever knows the data: name the column of people in data.group",
         )
     family: Stated = Missing(missing="copies were not looked for")
-    family_epsilon: Stated = Missing(missing="no text stands in several units")
+    family_epsilon: Stated = Missing(missing="copies were not looked for")
     if alike is not None:
         name = from_.evidence.name_of("record.json")
         noted = "privacy_duplicates" in from_.evidence.record
         source = f"{name}: privacy_duplicates.largest_family" if noted else "counted by this audit"
         family = Known(value=int(alike["largest_family"]), source=source)
+        family_epsilon = Known(value="that of field 4: no text stands in two units", source=source)
         if audit.family_epsilon is not None:
             family_epsilon = from_.computed(audit.family_epsilon, "mixture of Gaussians, PLD")
-    else:
-        family_epsilon = Missing(missing="copies were not looked for")
     return fields.UserLevel(
         known=known,
         groups=tuple(
@@ -317,9 +316,17 @@ def _steps(from_: _From) -> fields.Steps:
         taken=from_.record("training", "num_steps"),
         charged=from_.ledger(summary.steps_charged, f"lines 2 to {len(summary.hashes)}"),
         repeated=from_.ledger(repeated, "steps that stand twice"),
-        resumed_from=from_.record("training", "resumed_from", why="the run was not interrupted"),
+        resumed_from=_resumed_from(from_),
         ledger_head=from_.ledger(summary.head, f"line {len(summary.hashes)}: hash"),
     )
+
+
+def _resumed_from(from_: _From) -> Stated:
+    training = from_.evidence.record.get("training")
+    if isinstance(training, Mapping) and training.get("resumed_from") is None:
+        source = f"{from_.evidence.name_of('record.json')}: training.resumed_from"
+        return Known(value="none: the run was not interrupted", source=source)
+    return from_.record("training", "resumed_from")
 
 
 def _data(from_: _From, audit: Audit) -> fields.Data:
@@ -455,8 +462,8 @@ def _trained(from_: _From) -> fields.Trained:
 
 def _software(from_: _From) -> fields.Software:
     record = from_.evidence.record
-    versions: Stated = Missing(missing="not recorded")
-    hardware: Stated = Missing(missing="not recorded")
+    versions: Stated = Missing(missing="the record does not say")
+    hardware: Stated = Missing(missing="the record does not say")
     if isinstance(record.get("versions"), Mapping):
         told = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
         versions = Known(value=told, source=f"{from_.evidence.name_of('record.json')}: versions")
