@@ -1,20 +1,21 @@
-"""The check-list: ways in which a stated epsilon can be untrue, held against settings and runs.
+"""Settings and ledgers, held against the check-list of `privacy.checklist`.
 
-Identifiers are those of the survey behind this package: S sampling, U unit, D sensitivity, N
-noise, A accounting, L releases beside the model. A check that cannot be made says so: *not
-checked* is not *passed*.
+What holds by construction is said by `privacy.construction`, what lies in a folder by
+`privacy.artefacts`, and `privacy.checklist.complete` puts all of it together.
 """
 
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from privacy import provable
+from privacy.checklist import Finding, Status, finding
 from privacy.errors import LedgerError, PrivacyError
 from privacy.ledger import verify
-from privacy.plan import ADJACENCY, PrivacyConfig, make_plan
+from privacy.plan import ADJACENCY, DPPlan, PrivacyConfig, make_plan
+from privacy.provable import NOTHING, Mechanism
+from privacy.refusals import REFUSALS, refused
 from privacy.statement import PrivacyStatement, percent_up, statement
 
 __all__ = [
@@ -25,26 +26,8 @@ __all__ = [
     "statement",
 ]
 
-Status = Literal["pass", "fail", "warn", "not_applicable", "not_checked"]
-Severity = Literal["void", "weaker", "release", "scope"]
-
-_ABSENT = object()
 _LARGE_EPSILON = 10.0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the check-list."""
-
-    id: str
-    severity: Severity
-    """What a failure would mean: the guarantee is void, weaker than stated, something else was
-    released beside the model, or the statement covers less than a reader would think."""
-    status: Status
-    what: str
-    """The property that is checked."""
-    evidence: str
-    """What was found, and the way out where it failed."""
+_LITTLE_NOISE = 0.3
 
 
 def audit_settings(
@@ -64,10 +47,10 @@ def audit_settings(
         epochs: of the run.
         train_settings: what else is set, by name (``packing``, ``early_stopping``, ``use_dora``,
             ``class_weights`` ...), from adapter and training sections alike. A name that is
-            absent is reported as not checked.
+            absent is not looked at.
 
     Returns:
-        Findings in the order of the check-list. A run with one that failed is not private.
+        Findings; several may be of one line. A run with one that failed is not private.
     """
     plan, refusal = None, ""
     try:  # the noise does not matter here, and finding it takes seconds
@@ -80,235 +63,119 @@ def audit_settings(
         )
     except PrivacyError as error:
         refusal = str(error)
-
     delta = min(1e-5, 1 / (10 * max(num_examples, 1))) if config.delta == "auto" else config.delta
-    look = _Settings(train_settings)
-    modules = look.names("modules_to_save") | look.names("targets") | look.names("target_modules")
-    uncovered = sorted(m for m in modules if "embed" in m or m.endswith(("lm_head", "wte", "wpe")))
     return [
-        look.off(
-            "S1",
-            "void",
-            "batches are drawn by Poisson sampling",
-            ("group_by_length", "streaming"),
-            "the plan makes the sampler",
-            by_construction=True,
-        ),
-        look.equal("S4", "void", "one draw and one noise a step", "gradient_accumulation_steps", 1),
-        look.equal("S7", "void", "one process draws and adds noise", "world_size", 1),
-        Finding(
+        *_refused(config, plan, train_settings),
+        *_allowed(train_settings),
+        *_uncovered(train_settings),
+        finding(
             "S8",
-            "weaker",
-            "pass" if plan else "fail",
-            "sample rate, steps and denominator follow from one plan",
-            f"q = {plan.sample_rate:.6g}, T = {plan.steps}, denominator {plan.denominator:g}"
-            if plan
-            else refusal,
-        ),
-        look.off(
-            "U1",
-            "void",
-            "an example is a record: no packing, no padding-free batches",
-            ("packing", "padding_free"),
-            "each example is a row of its own",
-        ),
+            "pass",
+            f"q = {plan.sample_rate:.6g}, T = {plan.steps}, denominator {plan.denominator:g}",
+        )
+        if plan
+        else finding("S8", "fail", refusal, "there is no plan, so there is nothing to prove"),
         _unit(config.unit),
-        Finding("U7", "weaker", "pass", "the neighbouring relation is stated", ADJACENCY),
-        look.equal(
-            "D1",
-            "void",
-            "a record's loss does not depend on its neighbours",
-            "label_smoothing_factor",
-            0,
-            otherwise="losses are averaged over each record's own weight",
-        ),
-        Finding(
-            "D3",
-            "void",
-            "fail" if uncovered or look.is_on("use_dora") else "pass",
-            "every trainable tensor is under the clipping bound",
-            f"no gradient per record for {', '.join(uncovered) or 'DoRA magnitudes'}; "
-            "adapt linear layers by plain LoRA"
-            if uncovered or look.is_on("use_dora")
-            else "linear layers only; anything else is refused by name when training begins",
-        ),
-        look.off(
-            "D7",
-            "void",
-            "no step is skipped by looking at gradients",
-            ("fp16", "auto_find_batch_size"),
-            "no loss scaler, no retries",
-            by_construction=True,
-        ),
-        Finding(
-            "N2",
-            "void",
-            "pass",
-            "nobody can repeat the noise",
-            "noise and draws come from the operating system; `seed` reaches neither. The ledger "
-            "holds the proof",
-        ),
-        Finding(
+        finding("U7", "pass", ADJACENCY),
+        finding(
             "N6",
-            "void",
             "pass",
-            "there is noise",
             f"noise multiplier {config.noise_multiplier:g}"
             if config.noise_multiplier
             else f"found for epsilon {config.epsilon:g} when the plan is made",
         ),
         _delta(delta, num_examples),
-        look.off(
-            "A6",
-            "scope",
-            "no model is chosen by private data",
-            ("early_stopping", "early_stopping_patience", "load_best_model_at_end"),
-            "the number of steps is fixed in advance",
-        ),
-        _held_back(look),
-        _size(config),
-        look.off(
-            "L1",
-            "release",
-            "no training figures are shown",
-            ("include_num_input_tokens_seen",),
-            "loss, gradient norm and token counts stay inside the step",
-            by_construction=True,
-        ),
-        look.off(
-            "L4",
-            "release",
-            "nothing is computed from private labels",
-            ("class_weights",),
-            "no class weights",
-        ),
-        look.data_free_init(),
+        _size(config.epsilon),
     ]
 
 
+def _refused(
+    config: PrivacyConfig, plan: DPPlan | None, settings: Mapping[str, object]
+) -> list[Finding]:
+    if not refused(settings):
+        return []
+    mechanism = provable.REFERENCE
+    if plan is not None:
+        noise = plan.noise_multiplier
+        if config.epsilon is not None:  # seconds, and only where something is wrong
+            from privacy.accountant import calibrate
+
+            noise = calibrate(config.epsilon, plan.sample_rate, plan.steps, plan.delta)
+        mechanism = Mechanism(plan.sample_rate, noise, plan.steps, plan.delta, plan.num_examples)
+    return [
+        finding(
+            one.line,
+            "fail",
+            f"{one.setting} is {one.value!r}: {one.reason}; {one.way_out}",
+            one.effect,
+        )
+        for one in refused(settings, mechanism)
+    ]
+
+
+def _allowed(settings: Mapping[str, object]) -> list[Finding]:
+    """Return what is known to be set well."""
+    return [
+        finding(refusal.line, "pass", f"{name} is {settings[name]!r}")
+        for refusal in REFUSALS
+        for name in refusal.settings
+        if name in settings and not refusal.is_wrong(settings[name])
+    ]
+
+
+def _uncovered(settings: Mapping[str, object]) -> list[Finding]:
+    """Return the modules that would be trained and cannot be clipped."""
+    modules: set[str] = set()
+    for name in ("modules_to_save", "targets", "target_modules"):
+        value = settings.get(name)
+        if isinstance(value, str):
+            modules.add(value)
+        elif isinstance(value, list | tuple | set):
+            modules |= {str(one) for one in value}
+    uncovered = sorted(m for m in modules if "embed" in m or m.endswith(("lm_head", "wte", "wpe")))
+    if not uncovered:
+        return []
+    evidence = f"no gradient per record for {', '.join(uncovered)}; adapt linear layers only"
+    return [finding("D3", "fail", evidence, f"what is not clipped is unbounded: {NOTHING}")]
+
+
 def _delta(delta: float, num_examples: int) -> Finding:
-    what = "delta is far below 1 / examples"
     share = delta * num_examples
     evidence = f"delta {delta:.3g} times {num_examples} examples is {share:.3g}"
     if not 0 < share < 1:
-        return Finding("A3", "void", "fail", what, f'{evidence}; set it to "auto"')
+        return Finding(
+            "A3",
+            "void",
+            "fail",
+            "delta is far below 1 / examples",
+            f'{evidence}; set it to "auto"',
+            f"publishing one whole example at random would pass: {NOTHING}",
+        )
     # Relative slack: "auto" is 1 / (10 n) up to one rounding.
     status: Status = "warn" if share > 0.1 * (1 + 1e-9) else "pass"
-    return Finding("A3", "weaker", status, what, evidence)
+    return finding("A3", status, evidence)
 
 
 def _unit(unit: str) -> Finding:
-    what = "examples that one person contributes"
     if unit == "example":
         evidence = (
             "not counted: the statement holds for one example, and weakens with every further one; "
             "name the column of people in privacy.unit"
         )
-        return Finding("U4", "scope", "not_checked", what, evidence)
+        return finding("U4", "not_checked", evidence)
     evidence = f"one of each {unit}'s rows enters a step, so the statement holds for all of them"
-    return Finding("U4", "scope", "pass", what, evidence)
+    return finding("U4", "pass", evidence)
 
 
-def _size(config: PrivacyConfig) -> Finding:
-    what = "epsilon is small enough to mean something"
-    if config.epsilon is None:
-        return Finding("A10", "weaker", "not_checked", what, "follows from the noise; see the plan")
-    posterior = percent_up(1 / (1 + math.exp(-config.epsilon)))
-    return Finding(
+def _size(epsilon: float | None) -> Finding:
+    if epsilon is None:
+        return finding("A10", "not_checked", "follows from the noise; see the plan")
+    posterior = percent_up(1 / (1 + math.exp(-min(epsilon, 700.0))))
+    return finding(
         "A10",
-        "weaker",
-        "warn" if config.epsilon > _LARGE_EPSILON else "pass",
-        what,
-        f"epsilon {config.epsilon:g}: from an even guess to {posterior} % certainty at most",
+        "warn" if epsilon > _LARGE_EPSILON else "pass",
+        f"epsilon {epsilon:.4g}: from an even guess to {posterior} % certainty at most",
     )
-
-
-def _held_back(look: "_Settings") -> Finding:
-    what = "no private rows are held back to choose a checkpoint"
-    share = look.get("validation_fraction")
-    strategy = look.get("eval_strategy")
-    if share is _ABSENT and strategy is _ABSENT:
-        evidence = "validation_fraction is not among the settings"
-        return Finding("L2", "release", "not_checked", what, evidence)
-    is_used = share not in (_ABSENT, None, 0) or strategy not in (_ABSENT, None, "no")
-    return Finding(
-        "L2",
-        "release",
-        "fail" if is_used else "pass",
-        what,
-        "figures on held-back rows would choose the model; set validation_fraction to 0"
-        if is_used
-        else "no evaluation during training",
-    )
-
-
-class _Settings:
-    """Settings by name, of which some may be unknown."""
-
-    def __init__(self, settings: Mapping[str, object]) -> None:
-        self._settings = settings
-
-    def get(self, name: str) -> object:
-        return self._settings.get(name, _ABSENT)
-
-    def is_on(self, name: str) -> bool:
-        value = self.get(name)
-        return value is not _ABSENT and bool(value) and value not in ("none", "no")
-
-    def names(self, name: str) -> set[str]:
-        value = self.get(name)
-        if value is _ABSENT or value is None:
-            return set()
-        return {value} if isinstance(value, str) else {str(v) for v in value}  # type: ignore[attr-defined]
-
-    def off(
-        self,
-        id: str,  # noqa: A002 - the field's name
-        severity: Severity,
-        what: str,
-        names: tuple[str, ...],
-        good: str,
-        *,
-        by_construction: bool = False,
-    ) -> Finding:
-        """Pass if all of the settings are off, of which at least one must be known."""
-        on = [n for n in names if self.is_on(n)]
-        if on:
-            evidence = ", ".join(f"{n} is {self.get(n)!r}" for n in on)
-            return Finding(id, severity, "fail", what, f"{evidence}; turn it off")
-        if by_construction or any(self.get(n) is not _ABSENT for n in names):
-            return Finding(id, severity, "pass", what, good)
-        missing = f"{' and '.join(names)} not among the settings"
-        return Finding(id, severity, "not_checked", what, missing)
-
-    def equal(
-        self,
-        id: str,  # noqa: A002 - the field's name
-        severity: Severity,
-        what: str,
-        name: str,
-        wanted: float,
-        *,
-        otherwise: str = "the trainer refuses any other value",
-    ) -> Finding:
-        """Pass if a setting has the one value that the trainer accepts, or is left alone."""
-        value = self.get(name)
-        if value is _ABSENT or value == wanted:
-            return Finding(id, severity, "pass", what, otherwise)
-        evidence = f"{name} is {value!r}; set it to {wanted:g}"
-        return Finding(id, severity, "fail", what, evidence)
-
-    def data_free_init(self) -> Finding:
-        what = "the adapter's first values do not come from the data"
-        value = self.get("init")
-        if value is _ABSENT:
-            value = self.get("init_lora_weights")
-        if value is _ABSENT:
-            return Finding("L5", "release", "not_checked", what, "init not among the settings")
-        if str(value).lower() in ("eva", "corda", "lora_ga"):
-            evidence = f"init is {value!r}, computed from private rows; use the default"
-            return Finding("L5", "release", "fail", what, evidence)
-        return Finding("L5", "release", "pass", what, f"init is {value!r}, made without the data")
 
 
 def audit_ledger(path: str | os.PathLike[str]) -> list[Finding]:
@@ -321,63 +188,57 @@ def audit_ledger(path: str | os.PathLike[str]) -> list[Finding]:
         Findings; one that failed alone if the chain is broken, because nothing in it counts then.
     """
     name = Path(path).name
-    what = "the ledger's chain holds from the first line to the last"
+    unknown = f"what was spent is not known: {NOTHING}"
     try:
         found = verify(path)
     except FileNotFoundError:
-        return [Finding("A1", "void", "fail", what, f"there is no {name}")]
+        return [finding("A1", "fail", f"there is no {name}", unknown)]
     except LedgerError as error:
-        return [Finding("A1", "void", "fail", what, str(error))]
+        return [finding("A1", "fail", str(error), unknown)]
     plan = found.plan
     repeated = found.steps_charged - len(set(found.steps))
     is_complete = found.steps_charged == plan.steps
-    findings: list[Finding] = [
-        Finding("A1", "void", "pass", what, f"{found.steps_charged} charges, head {found.head}"),
-        Finding(
+    return [
+        finding("A1", "pass", f"{found.steps_charged} charges, head {found.head}"),
+        finding(
             "A4",
-            "weaker",
             "pass" if is_complete else "warn",
-            "epsilon is computed from the steps charged",
             f"{found.steps_charged} of {plan.steps} planned steps are charged, {repeated} of them "
             "again after a crash"
             + (
                 "" if is_complete else "; the run has not finished, or lines are missing at the end"
             ),
         ),
-        Finding(
+        finding("N2", "pass", "stamped: drawn from the operating system")
+        if found.is_private
+        else finding(
             "N2",
-            "void",
-            "pass" if found.is_private else "fail",
-            "nobody can repeat the noise",
-            "stamped: drawn from the operating system"
-            if found.is_private
-            else "stamped: drawn from a seed, for a test; this model has no privacy",
+            "fail",
+            "stamped: drawn from a seed, for a test; this model has no privacy",
+            f"whoever knows the seed subtracts the noise: {NOTHING}",
         ),
-        Finding(
+        finding(
             "N6",
-            "void",
-            "warn" if plan.noise_multiplier < 0.3 else "pass",
-            "there is noise",
+            "warn" if plan.noise_multiplier < _LITTLE_NOISE else "pass",
             f"noise multiplier {plan.noise_multiplier:g}",
         ),
-        Finding(
+        finding(
             "D10",
-            "weaker",
             "pass",
-            "sums are divided by a constant",
             f"denominator {plan.denominator:g} is the sample rate times {plan.num_examples}",
         ),
-        Finding("U7", "weaker", "pass", "the neighbouring relation is stated", plan.adjacency),
+        finding("U7", "pass", plan.adjacency),
         _delta(plan.delta, plan.num_examples),
         _coverage(found.covered),
+        _size(found.epsilon_spent),
     ]
-    return findings
 
 
 def _coverage(covered: frozenset[str]) -> Finding:
-    what = "the same tensors were clipped at every step"
     known = covered - {""}
     if not known:
-        return Finding("D3", "void", "not_checked", what, "no charge names what was clipped")
-    status: Status = "pass" if len(covered) == 1 else "fail"
-    return Finding("D3", "void", status, what, f"{len(covered)} sets of tensors on record")
+        return finding("D3", "not_checked", "no charge names what was clipped")
+    if len(covered) == 1:
+        return finding("D3", "pass", "the same tensors were clipped at every step")
+    evidence = f"{len(covered)} sets of tensors are on record: what was clipped changed mid-run"
+    return finding("D3", "fail", evidence, f"what is not clipped is unbounded: {NOTHING}")

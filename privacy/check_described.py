@@ -1,18 +1,19 @@
 """The whole check-list, held against a described run: what each failure does to epsilon.
 
-Identifiers are those of `privacy.audit`: S sampling, U unit, D sensitivity, N noise, A accounting,
-L releases beside the model. The figure after a failure is what can still be *proved* of the run,
-by the account that fits what it really did; where nothing fits, that is said.
+Identifiers are those of `privacy.checklist`: S sampling, U unit, D sensitivity, N noise, A
+accounting, L releases beside the model. The figure after a failure is what can still be *proved* of
+the run, by the account that fits what it really did; where nothing fits, that is said.
 """
 
 import math
 from collections.abc import Callable
 
-from privacy import accountant
-from privacy.audit import Finding, Severity
+from privacy import accountant, provable
+from privacy.checklist import Finding, Severity
 from privacy.described import Described
+from privacy.provable import NOTHING as _NOTHING
+from privacy.provable import Mechanism
 
-_NOTHING = "no epsilon can be proved"
 _Bad = bool | None
 """True: failed. False: passed. None: not known."""
 
@@ -40,6 +41,9 @@ def _sampling(run: Described) -> list[Finding]:
         rate = run.accounted_sample_rate < run.sample_rate * (1 - 1e-9)
     steps = _less(run.accounted_steps, run.steps)
     many = run.num_processes is not None and run.num_processes > 1
+    fixed = None
+    if run.sampling is not None:
+        fixed = run.sampling == "fixed-size" and run.accounted_sampling in (None, "poisson")
     shared = None if run.sampler_seed is None else run.sampler_seed == "same-everywhere" and many
     return [
         _line("S1", "void", "batches are drawn as the account assumes", _differs(run),
@@ -49,13 +53,13 @@ def _sampling(run: Described) -> list[Finding]:
               "rows of like length are grouped, so who is drawn depends on the others",
               _unamplified(run)),
         _line("S2", "void", "no drawn example is dropped", cap,
-              f"draws beyond {run.max_batch} are cut", "needs the account of truncated batches"),
+              f"draws beyond {run.max_batch} are cut", _truncated(run)),
         _line("S3", "void", "a record enters a noisy sum once", _above(run.max_record_multiplicity),
               f"a record can enter {run.max_record_multiplicity} times", _scaled(run,
               run.max_record_multiplicity)),
         _line("S4", "void", "one draw under one noise", _above(run.draws_per_noise),
               f"{run.draws_per_noise} independent draws are summed under one noise",
-              "needs the account of a mixture of Gaussians"),
+              _draws(run)),
         _line("S5", "void", "an empty draw is a step", _is(run.empty_draws, "skipped"),
               "empty draws are skipped, which tells that they were empty", _NOTHING),
         _line("S6", "void", "processes draw independently", shared,
@@ -69,6 +73,8 @@ def _sampling(run: Described) -> list[Finding]:
               f"accounted {run.accounted_steps} of {run.steps} steps", _honest(run)),
         _line("S9", "void", "who was drawn is not logged", run.logs_drawn_rows,
               "logs name the drawn rows", _unamplified(run)),
+        _line("S10", "weaker", "batches of a fixed size are accounted as such", fixed,
+              "batches have a fixed size and are accounted as Poisson draws", _fixed_size(run)),
     ]  # fmt: skip
 
 
@@ -77,6 +83,9 @@ def _unit(run: Described) -> list[Finding]:
     owned = None
     if run.max_rows_per_person is not None:
         owned = is_example and run.max_rows_per_person > 1
+    relation = None
+    if run.adjacency is not None and run.accountant_relation is not None:
+        relation = run.adjacency != run.accountant_relation
     return [
         _line("U1", "void", "an example is a record: no packing", run.packing,
               "several rows share a sequence", _NOTHING),
@@ -91,9 +100,14 @@ def _unit(run: Described) -> list[Finding]:
         _line("U5", "scope", "one source row is one example", _above(run.copies_per_example),
               f"one source row became {run.copies_per_example} examples",
               _group(run, run.copies_per_example)),
+        _line("U6", "void", "no loss compares records with one another", run.compares_records,
+              "a loss compares records, so clipping one does not bound it", _NOTHING),
         Finding("U7", "weaker", "not_checked" if run.adjacency is None else "pass",
                 "the neighbouring relation is stated", run.adjacency or "not stated: replace-one "
                 "is larger than add-or-remove-one"),
+        _line("U8", "weaker", "the account is of the relation that is claimed", relation,
+              f"claimed for {run.adjacency}, computed for {run.accountant_relation}",
+              _claimed(run)),
     ]  # fmt: skip
 
 
@@ -122,6 +136,9 @@ def _sensitivity(run: Described) -> list[Finding]:
               "a micro-batch is clipped as a whole", _scaled(run, 2)),
         _line("D5", "void", "bounds of layers add up to the accounted one", layers,
               f"layer bounds together are {norm:.3g} times the accounted norm", _scaled(run, norm)),
+        _line("D6", "void", "no trained weight is read past its clipped layer",
+              None if run.used_past_their_layer is None else bool(run.used_past_their_layer),
+              f"also read elsewhere: {', '.join(run.used_past_their_layer or ())}", _NOTHING),
         _line("D7", "void", "a NaN of one record stays its own", _is_not(run.non_finite, "zeroed"),
               f"a NaN gradient is {run.non_finite}", _NOTHING),
         _line("D8", "weaker", "norms are taken in float32 or wider",
@@ -158,6 +175,11 @@ def _noise(run: Described) -> list[Finding]:
         _line("N6", "void", "there is noise",
               None if run.noise_multiplier is None else run.noise_multiplier == 0,
               "the noise multiplier is 0", _NOTHING),
+        _line("N7", "weaker", "a generator that is called secure is one",
+              None if run.called_secure is None or run.generator is None
+              else run.called_secure and run.generator == "framework",
+              "the framework's generator is called secure, and its stream can be reconstructed",
+              "the figure holds only for who cannot reconstruct it"),
         _line("N8", "void", "trained tensors change by noisy sums alone",
               None if run.other_updates is None else bool(run.other_updates),
               f"also changed by {', '.join(run.other_updates or ())}", _NOTHING),
@@ -202,6 +224,12 @@ def _accounting(run: Described) -> list[Finding]:
         _line("A7", "weaker", "the figure is the accountant's upper end",
               _is_not(run.accountant_value, "upper"),
               f"the figure is its {run.accountant_value}", _honest(run)),
+        _line("A8", "weaker", "the RDP accountant stayed within its orders",
+              run.order_grid_end_hit, "its best order is the end of its grid",
+              "the figure is a bound still, and looser than it need be"),
+        _line("A9", "scope", "the number of examples is not claimed to be hidden",
+              run.n_claimed_private, "the sample rate and the denominator are computed from it",
+              "the number of examples is public, whatever is claimed"),
     ]  # fmt: skip
 
 
@@ -215,6 +243,9 @@ def _releases(run: Described) -> list[Finding]:
               f"logged: {', '.join(run.logged or ())}", effect),
         _line("L2", "release", "no figures on private held-back rows are published",
               run.validation_is_private, "validation figures of private rows", effect),
+        _line("L3", "release", "checkpoints hold nothing but released values",
+              None if run.checkpoints_hold is None else bool(run.checkpoints_hold),
+              f"checkpoints hold {', '.join(run.checkpoints_hold or ())}", effect),
         _line("L4", "release", "vocabulary and filters do not come from the rows",
               run.vocabulary_from_data, "learned from private rows", effect),
         _line("L4b", "release", "no weights are counts of private labels", run.class_weights,
@@ -227,6 +258,11 @@ def _releases(run: Described) -> list[Finding]:
               "private rows are shipped beside the model", _NOTHING),
         _line("L8", "scope", "the base did not see the data", run.base_saw_data,
               "the base was trained on the same data without privacy", _NOTHING),
+        _line("L9", "release", "no cache, dump or card holds private rows", run.rows_left_behind,
+              "caches, dumps or the model card hold private rows", _NOTHING),
+        _line("L10", "scope", "it is said that prompts at use are not covered",
+              None if run.says_prompts_not_covered is None else not run.says_prompts_not_covered,
+              "the claim does not say so", "the figure is of the weights, and of nothing else"),
     ]  # fmt: skip
 
 
@@ -244,7 +280,7 @@ def _line(
         return Finding(id, severity, "pass", what, "as described")
     # figures take seconds, so they are computed where something failed
     then = effect if isinstance(effect, str) else effect()
-    return Finding(id, severity, "fail", what, f"{evidence}; then {then}")
+    return Finding(id, severity, "fail", what, f"{evidence}; then {then}", then)
 
 
 def _is(value: str | None, bad: str) -> _Bad:
@@ -267,47 +303,69 @@ def _differs(run: Described) -> _Bad:
     if run.sampling is None:
         return None
     assumed = run.accounted_sampling or "poisson"
+    if run.sampling == "fixed-size" and assumed == "poisson":
+        return False  # has a line of its own, and a figure of its own
     return assumed != "none" and run.sampling != assumed
 
 
-def _values(run: Described) -> tuple[float, float, int, float] | None:
+def _mechanism(run: Described) -> Mechanism | None:
     if not (run.sample_rate and run.noise_multiplier and run.steps and run.delta):
         return None
-    return run.sample_rate, run.noise_multiplier, run.steps, run.delta
+    return Mechanism(run.sample_rate, run.noise_multiplier, run.steps, run.delta, run.num_examples)
 
 
 def _epsilon(run: Described) -> float | None:
-    values = _values(run)
-    return None if values is None else accountant.epsilon(*values)
+    mechanism = _mechanism(run)
+    return None if mechanism is None else provable.honest(mechanism)
 
 
-def _provable(run: Described, of: Callable[[float, float, int, float], float]) -> str:
-    values = _values(run)
-    if values is None:
+def _then(run: Described, of: Callable[[Mechanism], float]) -> _Effect:
+    mechanism = _mechanism(run)
+    if mechanism is None:
         return "a larger epsilon (rate, noise, steps and delta would tell which)"
-    found = of(*values)
-    return _NOTHING if math.isinf(found) else f"epsilon {found:.3f} is what can be proved"
+    return lambda: provable.said(of(mechanism))
 
 
 def _honest(run: Described) -> _Effect:
-    return lambda: _provable(run, accountant.epsilon)
+    return _then(run, provable.honest)
+
+
+def _claimed(run: Described) -> _Effect:
+    if run.adjacency != "replace-one":
+        return _honest(run)
+    return _then(
+        run,
+        lambda m: accountant.epsilon_replace_one(
+            m.sample_rate, m.noise_multiplier, m.steps, m.delta
+        ),
+    )
 
 
 def _unamplified(run: Described) -> _Effect:
-    return lambda: _provable(run, accountant.epsilon_without_amplification)
+    return _then(run, provable.without_amplification)
+
+
+def _truncated(run: Described) -> _Effect:
+    return _then(run, lambda m: provable.truncated(m, run.max_batch or 1))
+
+
+def _draws(run: Described) -> _Effect:
+    return _then(run, lambda m: provable.of_draws(m, run.draws_per_noise or 1))
+
+
+def _fixed_size(run: Described) -> _Effect:
+    return _then(run, provable.fixed_size)
 
 
 def _scaled(run: Described, factor: float | None) -> _Effect:
-    by = factor or 1.0
-    return lambda: _provable(run, lambda q, s, t, d: accountant.epsilon(q, s / by, t, d))
+    return _then(run, lambda m: provable.with_sensitivity(m, factor or 1.0))
 
 
 def _group(run: Described, size: int | None) -> _Effect:
     if size is None or size > 20:
         return "no epsilon of a person is worth stating"
-    return lambda: _provable(run, lambda q, s, t, d: accountant.epsilon_of_group(q, s, t, d, size))
+    return _then(run, lambda m: provable.of_group(m, size))
 
 
 def _runs(run: Described) -> _Effect:
-    count = run.runs_on_same_data or 1
-    return lambda: _provable(run, lambda q, s, t, d: accountant.epsilon(q, s, t * count, d))
+    return _then(run, lambda m: provable.of_runs(m, run.runs_on_same_data or 1))

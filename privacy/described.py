@@ -35,6 +35,12 @@ class Described(
     """Which accountant the claim comes from."""
     accountant_value: Literal["upper", "estimate", "lower"] | None = None
     """Which end of its own error the figure is."""
+    accountant_relation: Literal["add-or-remove-one", "replace-one", "zero-out"] | None = None
+    """Neighbouring relation that the accountant really computed."""
+    order_grid_end_hit: bool | None = None
+    """Whether the RDP accountant warned that its best order is the largest or smallest it tried."""
+    n_claimed_private: bool | None = None
+    """Whether the number of examples is claimed to be protected, though the rate comes from it."""
     accounted_sampling: Literal["poisson", "shuffle", "fixed-size", "none"] | None = None
     """Sampling that the accountant assumed."""
     accounted_sample_rate: float | None = Field(None, gt=0, le=1)
@@ -95,6 +101,10 @@ class Described(
     """What a record's loss is divided by."""
     coupling_losses: tuple[str, ...] | None = None
     """Layers or losses that mix records: batch norm, contrastive, expert balancing."""
+    compares_records: bool | None = None
+    """Whether a loss compares records: preference groups of one prompt, in-batch negatives."""
+    used_past_their_layer: tuple[str, ...] | None = None
+    """Trained weights that are also read by something else than their clipped layer."""
     trainable: tuple[str, ...] | None = None
     """Names of the trained tensors."""
     clipped: tuple[str, ...] | None = None
@@ -119,6 +129,10 @@ class Described(
     """Noise standard deviation / clipping norm."""
     noise_seed: Literal["os", "known", "same-everywhere"] | None = None
     """What the noise is seeded by."""
+    generator: Literal["cryptographic", "framework"] | None = None
+    """Kind of generator of the noise."""
+    called_secure: bool | None = None
+    """Whether the tool says that its generator is secure."""
     noise_drawn: Literal["per-step", "per-micro-batch", "per-process"] | None = None
     """How often noise is drawn."""
     noise_dtype: Literal["float64", "float32", "bfloat16", "float16"] | None = None
@@ -145,6 +159,12 @@ class Described(
     """Whether weights are counts of private labels."""
     adapter_init: str | None = None
     """First values of the adapter, as peft calls them."""
+    checkpoints_hold: tuple[str, ...] | None = None
+    """What checkpoints hold beside released values: norms, raw gradients, data loader states."""
+    rows_left_behind: bool | None = None
+    """Whether caches, crash dumps or a model card hold private rows."""
+    says_prompts_not_covered: bool | None = None
+    """Whether it is said that prompts at use are not protected."""
     calibrated_on_data: bool | None = None
     """Whether export (GPTQ, AWQ, imatrix) was calibrated on private rows."""
     private_prompts: bool | None = None

@@ -38,6 +38,35 @@ class BudgetConfig(
     """Of the whole account."""
 
 
+class ReportConfig(
+    BaseModel,
+    frozen=True,
+    strict=True,
+    extra="forbid",
+    allow_inf_nan=False,
+    use_attribute_docstrings=True,
+):
+    """What only people can say, for the privacy report; what is left out is to be completed."""
+
+    data_source: str | None = None
+    """Where the training rows come from."""
+
+    lawful_basis: str | None = None
+    """On what basis they are processed, as whoever answers for it puts it."""
+
+    owner: str | None = None
+    """Who answers for the model."""
+
+    approver: str | None = None
+    """Who approves its use."""
+
+    expires: str | None = Field(None, pattern=r"^\d{4}-\d{2}-\d{2}$")
+    """Day, as 2027-01-31, after which the approval is to be given anew."""
+
+    tuning: str | None = None
+    """How settings were chosen: how many trial runs, on what data, and how they are accounted."""
+
+
 class PrivacyConfig(
     BaseModel,
     frozen=True,
@@ -74,6 +103,9 @@ class PrivacyConfig(
     budget: BudgetConfig | None = None
     """The account of the data set, shared by all runs on it; a run that would exceed it is not
     begun. None: this run is accounted by itself."""
+
+    report: ReportConfig = ReportConfig()
+    """What only people can say, for the privacy report."""
 
     @model_validator(mode="after")
     def _one_of_epsilon_and_noise(self) -> Self:

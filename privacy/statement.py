@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context
 
 from privacy import accountant
 from privacy.errors import PrivacyError
 from privacy.plan import DPPlan
+from privacy.provable import mechanism_of, of_group
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def statement(plan: DPPlan, *, steps_charged: int) -> PrivacyStatement:
         max_posterior=posterior,
         max_true_positive_rate=true_positives,
         in_words=(
-            f"The trained weights, and all checkpoints on the way, are ({epsilon:.4g}, "
+            f"The trained weights, and all checkpoints on the way, are ({digits_up(epsilon)}, "
             f"{plan.delta:.2g})-differentially private for one {plan.unit} under "
             f"{plan.adjacency} neighbours, the number of examples being public. Somebody who "
             "knows every other example and holds it for a fair coin whether one took part can "
@@ -108,6 +110,51 @@ def _beyond(unit: str) -> str:
     return f"Whoever stands under several values of {unit}, or in the rows of another one."
 
 
+def digits_up(epsilon: float) -> str:
+    """An epsilon with four digits, rounded up: a rounded bound stays true.
+
+    Example:
+        >>> digits_up(7.99241), digits_up(8.0), digits_up(math.inf)
+        ('7.993', '8', 'inf')
+    """
+    if not math.isfinite(epsilon):
+        return "inf"
+    rounded = Context(prec=4, rounding=ROUND_CEILING).create_decimal(repr(epsilon))
+    return f"{rounded.normalize():f}"
+
+
 def percent_up(share: float) -> str:
     """A share as a percentage, rounded up, because it is a bound."""
     return f"{min(100.0, math.ceil(share * 10_000) / 100):g}"
+
+
+@dataclass(frozen=True)
+class GroupEpsilon:
+    """What a run reveals of somebody who owns several of the units that it protects."""
+
+    size: int
+    epsilon: float
+    """``inf`` where it is beyond meaning."""
+
+    is_observed: bool
+    """Whether somebody is known to own so many; else the size is an example."""
+
+
+UNKNOWN_SIZES = (2, 4, 8)
+"""Shown where nobody has counted what one person owns."""
+
+
+def groups(plan: DPPlan, steps_charged: int, observed: int | None) -> tuple[GroupEpsilon, ...]:
+    """Bound what the run reveals of whoever owns the most units.
+
+    Args:
+        plan: of the run.
+        steps_charged: from its ledger.
+        observed: most units of one person; None if nobody has counted them, and then figures for
+            2, 4 and 8 are given as examples. Takes seconds a size.
+    """
+    sizes = UNKNOWN_SIZES if observed is None else (observed,)
+    mechanism = mechanism_of(plan, steps_charged)
+    return tuple(
+        GroupEpsilon(size, of_group(mechanism, size), observed is not None) for size in sizes
+    )

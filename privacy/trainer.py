@@ -39,8 +39,9 @@ from privacy.mechanism import (
 )
 from privacy.per_record import PerRecord
 from privacy.plan import DPPlan
-from privacy.refusals import refuse_model, refuse_settings
+from privacy.provable import mechanism_of
 from privacy.self_test import Check
+from privacy.trainer_refusals import refuse_model, refuse_settings
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Trainer
@@ -119,7 +120,7 @@ class PrivateSteps(_Trainer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        refuse_settings(self.args)
+        refuse_settings(self.args, mechanism_of(self.plan))
         refuse_model(self.model)
         self.per_record = PerRecord()
         self._is_tested = False
@@ -220,9 +221,12 @@ class PrivateSteps(_Trainer):  # type: ignore[misc]
                 continue  # cut so small that no two records ever meet
 
             def gradients_of(chosen: Sequence[int], rows: dict[str, Tensor] = rows) -> list[Tensor]:
+                model.eval()  # dropout would draw otherwise for every batch
                 some = {name: tensor[list(chosen)] for name, tensor in rows.items()}
                 losses = self._record_losses(model, some)
-                return self._record_gradients(losses.sum(), len(losses))
+                found = self._record_gradients(losses.sum(), len(losses))
+                model.train()
+                return found
 
             losses = self._record_losses(model, rows)
             every_second = self._record_gradients(losses[::2].sum(), num_records)

@@ -1,12 +1,13 @@
-"""Audit the privacy of a recipe before it runs, or of a run that ended."""
+"""Audit the privacy of a recipe before it runs, of a run that ended, or of a release."""
 
 from __future__ import annotations
 
-import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,24 +15,26 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from privacy import accountant, budget
-from privacy.audit import Finding, audit_ledger, audit_settings
+from privacy import accountant, budget, construction, provable
+from privacy.artefacts import audit_artefacts
+from privacy.audit import audit_ledger, audit_settings
 from privacy.calculator import Calculation, calculate
 from privacy.check_described import check as check_described
+from privacy.checklist import Finding, by_severity, complete
 from privacy.described import Described
-from privacy.errors import LedgerError
-from privacy.ledger import LedgerSummary, verify
-from privacy.statement import PrivacyStatement, statement
-from recipes import config, domains, training
-from recipes.config import Recipe
-from recipes.domains import Domain
+from privacy.ledger import LedgerSummary
+from privacy.statement import GroupEpsilon, PrivacyStatement, statement
+from privacy.statement import groups as epsilon_of_groups
+from recipes import evidence, findings, near_duplicates, training
 from recipes.errors import Problem, Problems
-from recipes.run import open_run
+from recipes.evidence import Evidence
+from recipes.findings import Owned
 
 __all__ = [
     "Audit",
     "account",
     "audit",
+    "audit_evidence",
     "calculate",
     "described",
     "fields",
@@ -42,105 +45,186 @@ __all__ = [
 ]
 
 
-_LARGEST_GROUP = 50  # beyond it no epsilon of a group means anything, and finding it takes minutes
-
-
 @dataclass(frozen=True)
 class Audit:
     """What was found, and what may be said."""
 
     is_private: bool
     findings: Sequence[Finding]
+    """The whole check-list in order, each line once."""
+
     statement: PrivacyStatement | None
-    """Of a run: from its ledger."""
+    """Of a run or a release: from its ledger."""
 
     is_damaged: bool
     """Whether the ledger is not to be believed."""
 
+    kind: str = "recipe"
+    """recipe, run or release."""
+
+    groups: tuple[GroupEpsilon, ...] = ()
+    """What the run reveals of whoever owns several units."""
+
+    owned: Owned | None = None
+    alike: Mapping[str, Any] | None = None
+    """Copies across units, as counted."""
+
+    family_epsilon: float | None = None
+    """What the run reveals of whoever wrote the text that stands in the most units."""
+
     def to_json(self) -> dict[str, Any]:
         """Return the audit as JSON values."""
         return {
+            "kind": self.kind,
             "is_private": self.is_private,
             "findings": [asdict(finding) for finding in self.findings],
+            "num_failed": sum(finding.status == "fail" for finding in self.findings),
             "statement": asdict(self.statement) if self.statement else None,
+            "epsilon_of_groups": [asdict(one) for one in self.groups],
+            "owned": asdict(self.owned) if self.owned else None,
+            "near_duplicates": self.alike,
+            "epsilon_of_family": self.family_epsilon,
         }
 
 
 def audit(target: Path) -> Audit:
-    """Audit a recipe file or a run folder.
+    """Audit a recipe file, a run folder or a release folder.
 
     Raises:
-        recipes.errors.InputError: if the target is neither.
+        recipes.errors.InputError: if the target is none of them.
     """
-    if target.is_dir():
-        run = open_run(target)
-        is_trained = (run.folder / "adapter").is_dir()  # and then has a ledger, or lost it
-        has_ledger = is_trained or run.ledger.is_file()
-        return _audit(run.recipe, run.source, run.ledger if has_ledger else None)
-    return _audit(config.load(target), target.resolve().parent, None)
+    return audit_evidence(evidence.gather(target))
 
 
-def _audit(recipe: Recipe, folder: Path, ledger: Path | None) -> Audit:
-    if recipe.privacy is None:
-        return Audit(is_private=False, findings=(), statement=None, is_damaged=False)
-    domain = domains.read(recipe, folder)
-    settings = json.loads(recipe.model_dump_json())
-    found = audit_settings(
+def audit_and_report(target: Path, out: Path | None) -> tuple[Audit, dict[str, str]]:
+    """Audit, and write the privacy report of a run or a release where a folder is named.
+
+    Raises:
+        recipes.errors.InputError: if the target is nothing to audit, or has nothing to report.
+    """
+    from recipes import privacy_report
+
+    found = evidence.gather(target)
+    result = audit_evidence(found)
+    written = privacy_report.write(found, result, out) if out and not result.is_damaged else {}
+    return result, written
+
+
+def audit_evidence(found: Evidence) -> Audit:
+    """Audit what was gathered."""
+    if not found.is_private:
+        return Audit(False, (), None, is_damaged=False, kind=found.kind)
+    summary = found.summary()
+    ones = construction.findings()
+    owned = findings.owned(found)
+    # what one person owns is told from the rows, where somebody has counted
+    ones += [one for one in _settings(found) if one.id != "U4" or owned is None]
+    said, groups = None, ()
+    if summary is not None:
+        said = statement(summary.plan, steps_charged=summary.steps_charged)
+        if summary.plan.unit == "example":
+            most = owned.largest_num_rows if owned else None
+            groups = epsilon_of_groups(summary.plan, summary.steps_charged, most)
+    alike = findings.likeness(found)
+    family_epsilon = _epsilon_of_family(alike, summary)
+    ones += findings.unit_findings(owned, groups)
+    ones += [
+        findings.duplicate_finding(alike, family_epsilon),
+        findings.label_finding(found),
+        findings.account_finding(found, summary),
+        findings.lineage_finding(found),
+        *findings.held_out_findings(found),
+    ]
+    if found.ledger is None or found.folder is None:
+        ones += findings.before_findings()
+    else:
+        ones += audit_ledger(found.ledger)
+        ones += construction.self_test_findings(found.record.get("privacy_self_test", ()))
+        ones += findings.record_findings(found, summary)
+        texts = [near_duplicates.text_of(row) for row in found.rows]
+        ones += audit_artefacts(found.folder, texts=texts, is_release=found.kind == "release")
+    return Audit(
+        True,
+        complete(ones),
+        said,
+        is_damaged=found.ledger is not None and summary is None,
+        kind=found.kind,
+        groups=groups,
+        owned=owned,
+        alike=alike,
+        family_epsilon=family_epsilon,
+    )
+
+
+def _settings(found: Evidence) -> list[Finding]:
+    recipe = found.recipe
+    if recipe is None or recipe.privacy is None:
+        return []
+    num_units = found.record.get("privacy_units", {}).get("num_units")
+    if num_units is None and not found.rows:
+        return []
+    return audit_settings(
         recipe.privacy,
-        num_examples=len(training.private_units(recipe, domain.parts.train)),
+        num_examples=num_units or len(training.private_units(recipe, found.rows)),
         batch_size=recipe.train.batch_size,
         epochs=recipe.train.epochs,
-        train_settings=settings["train"] | settings["adapter"] | {"validation_fraction": 0.0},
+        train_settings=evidence.settings_of(recipe),
     )
-    if ledger is None:
-        return Audit(True, found, None, is_damaged=False)
-    found = [*found, *audit_ledger(ledger)]
-    try:
-        summary = verify(ledger)
-    except (LedgerError, FileNotFoundError):
-        return Audit(True, found, None, is_damaged=True)
-    said = statement(summary.plan, steps_charged=summary.steps_charged)
-    found += _groups(recipe, domain, summary)
-    return Audit(True, found, said, is_damaged=False)
 
 
-def _groups(recipe: Recipe, domain: Domain, summary: LedgerSummary) -> list[Finding]:
-    """Say what an example-level run reveals of whoever owns the most rows, where that is known."""
-    if recipe.data.group is None or summary.plan.unit != "example":
-        return []
-    counts = Counter(row.group for row in domain.parts.train)
-    [(_, largest)] = counts.most_common(1)
-    what = f"epsilon for the {recipe.data.group} with the most rows"
-    if largest > _LARGEST_GROUP:
-        evidence = f"it has {largest} rows: none worth stating; set privacy.unit to the column"
-        return [Finding("U4", "scope", "warn", what, evidence)]
-    plan = summary.plan
-    epsilon = accountant.epsilon_of_group(
-        plan.sample_rate, plan.noise_multiplier, summary.steps_charged, plan.delta, largest
+def _epsilon_of_family(
+    alike: Mapping[str, Any] | None, summary: LedgerSummary | None
+) -> float | None:
+    """Return epsilon of whoever wrote the text that stands in the most units."""
+    if alike is None or summary is None or alike["largest_family"] < 2:
+        return None
+    return provable.of_group(
+        provable.mechanism_of(summary.plan, summary.steps_charged), alike["largest_family"]
     )
-    evidence = f"{epsilon:.3f} for its {largest} rows together, at delta {plan.delta:g}"
-    return [Finding("U4", "scope", "warn" if largest > 1 else "pass", what, evidence)]
 
 
-def show(result: Audit) -> None:
-    """Print an audit for a person."""
+_SHOWN = {
+    "fail": ("FAIL", "bold red"),
+    "warn": ("warning", "yellow"),
+    "not_checked": ("not checked", ""),
+    "pass": ("pass", ""),
+    "not_applicable": ("does not apply", "dim"),
+}
+
+
+def show(result: Audit, written: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Print an audit for a person: the check-list by severity, then what may be said."""
     console = Console(highlight=False)
     if not result.is_private:
         console.print("trained without differential privacy: no epsilon protects anyone")
         return
-    table = Table("status", "severity", "check", "evidence")
-    for finding in sorted(result.findings, key=lambda f: f.status != "fail"):
-        style = {"fail": "bold red", "warn": "yellow"}.get(finding.status, "")
-        table.add_row(
-            Text(finding.status, style),
-            finding.severity,
-            Text(finding.what),
-            Text(finding.evidence),
-        )
-    console.print(table)
-    said = result.statement
-    if said is None:
-        return
+    for title, group in by_severity(result.findings):
+        table = Table("status", "id", "check", "evidence", title=title, title_justify="left")
+        for one in group:
+            word, style = _SHOWN[one.status]
+            effect = f"\nThen: {one.effect}" if one.effect else ""
+            told = one.evidence if one.status != "pass" else _short(one.evidence)
+            cells = Text(one.what), Text(told + effect)
+            table.add_row(Text(word, style), one.id, *cells)
+        console.print(table)
+    console.print("what passed is told in short; --json and -o DIR hold all of its evidence")
+    counts = Counter(one.status for one in result.findings)
+    told = ", ".join(f"{counts[status]} {_SHOWN[status][0]}" for status in _SHOWN)
+    console.print(f"{len(result.findings)} lines: {told}; what is not checked is not shown to hold")
+    if result.statement is not None:
+        _show_statement(console, result.statement, result.groups)
+    if written:
+        console.print(Text(f"report: {written['privacy.html']}"))
+
+
+def _short(evidence: str) -> str:
+    """Return the first reason of several, without the test that holds it."""
+    return evidence.partition("\n")[0].partition(" [tests/")[0]
+
+
+def _show_statement(
+    console: Console, said: PrivacyStatement, groups: Sequence[GroupEpsilon]
+) -> None:
     console.print(Text(said.in_words))
     figures = Table("epsilon", "value", box=None)
     figures.add_row("PLD (the figure that counts)", f"{said.epsilon:.4f}")
@@ -150,6 +234,12 @@ def show(result: Audit) -> None:
         "without amplification by sampling", f"{said.epsilon_without_amplification:.4f}"
     )
     figures.add_row("replace-one neighbours", f"{said.epsilon_replace_one:.4f}")
+    for one in groups:
+        whose = "the largest group" if one.is_observed else "somebody who owns"
+        shown = f"{one.epsilon:.4f}" if math.isfinite(one.epsilon) else "none worth stating"
+        figures.add_row(f"{whose}, {one.size} examples", shown)
+    if groups and not groups[0].is_observed:
+        figures.add_row("", "how many one person owns is not known: name data.group")
     figures.add_row("delta", f"{said.delta:g}")
     figures.add_row("steps charged", f"{said.steps_charged} of {said.steps_planned}")
     console.print(figures)

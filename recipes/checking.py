@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recipes.config import Recipe
+from recipes.data import Checked
 from recipes.errors import Problem
 
 
@@ -37,6 +38,9 @@ class Checkup:
 
     shown: Sequence[tuple[str, Sequence[tuple[str, bool]]]]
     """Examples: row id, and runs of learned and not learned text."""
+
+    near_duplicates: Mapping[str, Any] | None = None
+    """Private recipes: texts that stand in several units of privacy, counts and row ids."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the check-up as JSON values."""
@@ -74,7 +78,15 @@ def check(recipe: Recipe, folder: Path, *, num_shown: int) -> Checkup:
             (e.id, marked(tokenizer, e) if is_chat else [(tokenizer.decode(e.input_ids), False)])
             for e in examples[:num_shown]
         ],
+        near_duplicates=_near_duplicates(recipe, domain.parts.train) if recipe.privacy else None,
     )
+
+
+def _near_duplicates(recipe: Recipe, rows: Sequence[Checked[Any]]) -> dict[str, Any]:
+    from recipes.near_duplicates import near_duplicates
+    from recipes.training import private_units
+
+    return near_duplicates(rows, private_units(recipe, rows)).to_json()
 
 
 def show(found: Checkup) -> None:
@@ -87,6 +99,14 @@ def show(found: Checkup) -> None:
     table.add_row("tokens learned", f"{found.supervised_share:.1%}")
     table.add_row("rows cut", str(found.num_cut))
     console.print(table)
+    alike = found.near_duplicates
+    if alike and alike["num_near"]:
+        console.print(
+            f"{alike['num_near']} rows stand, word for word ({alike['num_exact']}) or nearly "
+            f"(Jaccard {alike['threshold']:g} of {alike['words_per_shingle']}-word shingles), in "
+            f"more than one unit of privacy, one text in up to {alike['largest_family']}: whoever "
+            "wrote it is protected less. --json lists the row ids"
+        )
     if found.labels:
         most = max(found.labels.values())
         balance = Table("label", "training rows", "", box=None)

@@ -278,9 +278,13 @@ def audit(
     target: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE|RUN]",
-            help="A recipe, a run, an account (.jsonl), a described run of any tool (.json).",
+            metavar="[FILE|RUN|DIR]",
+            help="A recipe, a run, a release, an account (.jsonl), a described run (.json).",
         ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Write the privacy report of a run there."),
     ] = None,
     sample_rate: Annotated[float | None, typer.Option(help="Chance to enter a batch.")] = None,
     noise_multiplier: Annotated[float | None, typer.Option(help="Noise / clipping norm.")] = None,
@@ -295,11 +299,11 @@ def audit(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Audit the privacy of a recipe or of a run that ended, or the account of a data set.
+    """Audit the privacy of a recipe, of a run, of a release, or the account of a data set.
 
     Without any of these, account for bare numbers.
 
-    Example: assay audit runs/handbook-qa-private
+    Example: assay audit runs/handbook-qa-private -o privacy
 
     Example: assay audit --examples 10000 --batch-size 256 --epochs 3 --target-epsilon 8
 
@@ -336,8 +340,9 @@ def audit(
         found = auditing.account(target)
         _print(found, as_json, lambda: auditing.show_account(found))
         return
-    result = auditing.audit(target)
-    _print(result.to_json(), as_json, lambda: auditing.show(result))
+    result, written = auditing.audit_and_report(target, out)
+    values = result.to_json() | ({"report": written} if written else {})
+    _print(values, as_json, lambda: auditing.show(result, written))
     if result.is_damaged:
         raise typer.Exit(5)
 

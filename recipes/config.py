@@ -18,6 +18,7 @@ from ruamel.yaml.scalarbool import ScalarBoolean
 from eval.gate import GatePolicy
 from finetune.config import AdapterConfig, CheckpointConfig, Names, Settings, TrainConfig
 from privacy.plan import PrivacyConfig
+from privacy.refusals import why_unknown
 from recipes.errors import InputError, Problem, Problems
 
 
@@ -255,6 +256,10 @@ def _explain(ones: Sequence[Any], location: Sequence[int | str]) -> str:
     """Say what is wrong at a place; of a union, what each of its members wanted."""
     found = ones[0]
     if found["type"] == "extra_forbidden":
+        is_seed = tuple(location) == ("privacy", "seed")  # train.seed is another matter
+        why = why_unknown("noise_seed" if is_seed else str(location[-1]))
+        if why is not None:
+            return f"this is no setting of ours: {why}"
         keys = _keys_at(Recipe, location[:-1])
         near = difflib.get_close_matches(str(location[-1]), keys, n=1)
         hint = f"did you mean {near[0]}?" if near else f"valid keys are {', '.join(sorted(keys))}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,8 @@ from privacy import budget
 from privacy.ledger import Ledger
 from privacy.mechanism import OS_RANDOMNESS, PoissonSampler
 from privacy.plan import DPPlan, make_plan
+from privacy.provable import mechanism_of, of_group, said
+from privacy.refusals import refused
 from privacy.self_test import Check, self_test
 from privacy.trainer import private_trainer
 from recipes import config, data, domains, provenance
@@ -24,6 +27,7 @@ from recipes.console import Bar, Narrator
 from recipes.domains import Domain
 from recipes.errors import InputError, Problem, Problems
 from recipes.files import read_json, write_json, write_text
+from recipes.near_duplicates import near_duplicates
 from recipes.run import RECORD, Run, refuse_other_base
 
 
@@ -57,7 +61,7 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
         )
         provenance.add(run.folder / RECORD, "rows_cut", cut)
         provenance.add(run.folder / RECORD, "rows_left_out", unlearned)
-    rule = _private_rule(run, domain, plan, members, narrator) if plan else None
+    rule = _private_rule(run, domain, plan, learned, members, narrator) if plan else None
     if any((run.folder / "checkpoints").glob("checkpoint-*")):
         narrator.say(f"going on with the interrupted run in {run.folder} (--fresh begins anew)")
     narrator.say(
@@ -148,33 +152,27 @@ def private_plan(recipe: Recipe, num_examples: int) -> DPPlan:
     Raises:
         InputError: if another setting of the recipe would make the stated epsilon untrue.
     """
-    refused = {
-        "train.early_stopping": (recipe.train.early_stopping is not None, "null"),
-        "train.class_weights": (recipe.train.class_weights != "none", "none"),
-        "adapter.use_dora": (recipe.adapter.use_dora, "false"),
-        "adapter.init": (recipe.adapter.init != "default", "default"),
-    }
-    reasons = {
-        "train.early_stopping": "it chooses by the loss on private rows, which costs budget",
-        "train.class_weights": "the weights are counts of private labels, which cost budget",
-        "adapter.use_dora": "its magnitudes have no gradient for each record, so no clip",
-        "adapter.init": "its residual would have to be part of what is released",
-    }
-    wrong = [
-        Problem(key, f"{reasons[key]}; set it to {want}")
-        for key, (is_wrong, want) in refused.items()
-        if is_wrong
-    ]
-    if wrong:
-        raise Problems("these settings cannot be private:", wrong)
     if recipe.privacy is None:
         raise InputError("the recipe has no privacy section")
-    return make_plan(
+    plan = make_plan(
         recipe.privacy,
         num_examples=num_examples,
         batch_size=recipe.train.batch_size,
         epochs=recipe.train.epochs,
     )
+    wrong = [
+        Problem(f"{section}.{one.setting}", f"{one.reason} ({one.effect}); {one.way_out}")
+        for section in ("train", "adapter")
+        for one in refused(getattr(recipe, section).model_dump(), mechanism_of(plan))
+        # a private run holds no rows back, whatever this says
+        if one.setting != "validation_fraction"
+    ]
+    if recipe.adapter.init == "pissa":
+        why = "its residual would have to be part of what is released; set it to default"
+        wrong.append(Problem("adapter.init", why))
+    if wrong:
+        raise Problems("these settings cannot be private:", wrong)
+    return plan
 
 
 def private_units(recipe: Recipe, rows: Sequence[data.Checked[Any]]) -> list[list[int]]:
@@ -198,7 +196,12 @@ def private_units(recipe: Recipe, rows: Sequence[data.Checked[Any]]) -> list[lis
 
 
 def _private_rule(
-    run: Run, domain: Domain, plan: DPPlan, members: list[list[int]], narrator: Narrator
+    run: Run,
+    domain: Domain,
+    plan: DPPlan,
+    learned: Sequence[data.Checked[Any]],
+    members: list[list[int]],
+    narrator: Narrator,
 ) -> StepRule:
     """Test the mechanism, open the ledger, and say how a private step is made."""
     checks = self_test(plan)
@@ -214,12 +217,7 @@ def _private_rule(
         is_private=OS_RANDOMNESS.is_private,
     )
     _charge_account(run, domain, plan, ledger, narrator)
-    largest = max(map(len, members))
-    provenance.add(
-        run.folder / RECORD,
-        "privacy_units",
-        {"unit": plan.unit, "num_units": len(members), "largest_num_rows": largest},
-    )
+    largest = _count_units(run, learned, members, plan, narrator)
     if largest > 1:
         narrator.say(
             f"the unit of privacy is {plan.unit}: {len(members)} of them, with up to {largest} "
@@ -235,6 +233,43 @@ def _private_rule(
         wrap=lambda trainer: private_trainer(trainer, plan=plan, ledger=ledger, on_checks=add),
         max_examples_per_micro_batch=32,
     )
+
+
+def _count_units(
+    run: Run,
+    rows: Sequence[data.Checked[Any]],
+    members: list[list[int]],
+    plan: DPPlan,
+    narrator: Narrator,
+) -> int:
+    """Write down what one unit and one person owns, and which texts stand in several units."""
+    largest = max(map(len, members))
+    column = run.recipe.data.group
+    counted = {
+        "unit": plan.unit,
+        "num_units": len(members),
+        "num_rows": len(rows),
+        "largest_num_rows": largest,
+        "rows_to_a_step": 1,
+        "rows_cut": 0,  # none has to be: a step uses one row of a unit, however many it owns
+    }
+    if plan.unit == "example" and column is not None:
+        owned = max(Counter(row.group for row in rows).values())
+        counted |= {"column": column, "largest_num_rows_owned": owned}
+        if owned > 1:
+            narrator.say(
+                f"the unit of privacy is one example, and one {column} owns up to {owned}: for all "
+                f"of them together, {said(of_group(mechanism_of(plan), owned))}"
+            )
+    provenance.add(run.folder / RECORD, "privacy_units", counted)
+    alike = near_duplicates(rows, members)
+    provenance.add(run.folder / RECORD, "privacy_duplicates", alike.to_json())
+    if alike.num_near:
+        narrator.say(
+            f"{alike.num_near} rows stand, word for word or nearly, in more than one unit of "
+            f"privacy, one text in up to {alike.largest_family}; record.json lists them"
+        )
+    return largest
 
 
 def _charge_account(

@@ -102,7 +102,7 @@ def a_private_run_that_stops_early(folder: Path, base: Path) -> None:
         (no_recipe_file, ("there is no recipe file recipe.yaml", "assay init")),
         (an_unknown_task, ("poetry is no task of the qa recipe", "question_answering")),
         (no_such_base, ("base.checkpoint: there is no folder or file",)),
-        (a_private_run_that_stops_early, ("train.early_stopping", "costs budget", "null")),
+        (a_private_run_that_stops_early, ("train.early_stopping", "without noise", "null")),
     ],
 )
 def test_a_run_that_cannot_begin_says_why_and_leaves_no_folder(

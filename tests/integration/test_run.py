@@ -387,6 +387,9 @@ def test_a_column_as_the_unit_of_privacy_counts_its_values_and_stands_in_every_p
     )
     assert plain.code == 0, plain.err
     audited = assay_here("audit", run.parent / "c", "--json", folder=tmp_path).json()
-    [group] = [f for f in audited["findings"] if "with the most rows" in f["what"]]
+    [group] = [f for f in audited["findings"] if f["id"] == "U4"]
     assert group["status"] == "warn"
-    assert "for its 2 rows together" in group["evidence"]
+    assert "the customer with the most rows has 2" in group["evidence"]
+    [of_both] = audited["epsilon_of_groups"]
+    assert of_both["size"] == 2
+    assert of_both["epsilon"] > audited["statement"]["epsilon"]

@@ -19,8 +19,9 @@ from privacy.errors import BudgetSpent, LedgerError, PrivacyError
 from privacy.ledger import Ledger, verify
 from privacy.mechanism import PoissonSampler, Randomness, SeededRandomness, clip_and_sum
 from privacy.plan import DPPlan
-from privacy.refusals import refuse_settings
+from privacy.provable import REFERENCE
 from privacy.trainer import LEDGER_HEAD, private_trainer
+from privacy.trainer_refusals import refuse_settings
 
 # peft 0.21 reads a property of transformers 5 that was renamed; nothing of ours.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -317,6 +318,14 @@ def test_a_record_that_is_not_finite_does_not_poison_the_model(make_run: MakeRun
     assert all(bool(p.isfinite().all()) for p in weights(run.trainer).values())
 
 
+def test_dropout_is_no_coupling_of_records(make_run: MakeRun, make_model: Model) -> None:
+    """Its masks differ from batch to batch, so the test of the model must not draw them."""
+    model = make_model(target_modules=["q_proj"], lora_dropout=0.5)
+    run = make_run(model=model)
+    run.trainer.train()
+    assert run.ledger.charged == 3
+
+
 def test_bfloat16_trains(make_run: MakeRun) -> None:
     run = make_run(bf16=True, activation_checkpointing=True)
     run.trainer.train()
@@ -424,7 +433,7 @@ def test_a_step_is_charged_before_it_is_used(make_run: MakeRun) -> None:
         ({"gradient_accumulation_steps": 2}, "gradient_accumulation_steps"),
         ({"max_grad_norm": 1.0}, "max_grad_norm"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor"),
-        ({"save_strategy": "best", "metric_for_best_model": "loss"}, "best checkpoint"),
+        ({"save_strategy": "best", "metric_for_best_model": "loss"}, "choose the checkpoint"),
         ({"auto_find_batch_size": True}, "auto_find_batch_size"),
         ({"include_num_input_tokens_seen": "all"}, "include_num_input_tokens_seen"),
     ],
@@ -451,8 +460,8 @@ def test_settings_that_this_machine_cannot_make_are_refused(
 ) -> None:
     arguments = make_run().trainer.args
     setattr(arguments, name, value)
-    with pytest.raises(PrivacyError):
-        refuse_settings(arguments)
+    with pytest.raises(PrivacyError, match=name):
+        refuse_settings(arguments, REFERENCE)
 
 
 def test_early_stopping_is_refused(make_run: MakeRun) -> None:

@@ -1,0 +1,56 @@
+"""What a trainer must not be asked for, because the plan's epsilon would not hold under it.
+
+`privacy.refusals` has the settings that any tool may have; here are those of transformers' and
+trl's trainers, and the parts of a model that have no gradient per record. What cannot be seen in
+settings is tested on the model itself, before the first step (`privacy.model_test`).
+"""
+
+from typing import Any
+
+from privacy.errors import PrivacyError
+from privacy.per_record import covered_parameters
+from privacy.provable import Mechanism
+from privacy.refusals import DATA_DRIVEN_INITS, REFUSALS, first
+
+
+def refuse_settings(args: Any, mechanism: Mechanism) -> None:
+    """Raise PrivacyError for the first setting under which the plan's epsilon would not hold."""
+    named = [name for refusal in REFUSALS for name in refusal.settings]
+    first({name: getattr(args, name) for name in named if hasattr(args, name)}, mechanism)
+    if args.max_grad_norm != 0:
+        raise PrivacyError(
+            f"max_grad_norm is {args.max_grad_norm}: records are clipped one by one, to the plan's "
+            "clipping norm; set it to 0."
+        )
+    if args.n_gpu > 1:
+        raise PrivacyError(
+            f"Training runs on {args.n_gpu} devices: noise and draws are made for one process; "
+            "use one device."
+        )
+
+
+def refuse_model(model: Any) -> None:
+    """Raise PrivacyError for a model with parts that cannot be clipped record by record."""
+    if getattr(getattr(model, "config", None), "output_router_logits", False):
+        first({"output_router_logits": True})
+    for config in getattr(model, "peft_config", {}).values():
+        init = getattr(config, "init_lora_weights", True)
+        if isinstance(init, str) and init.lower() in DATA_DRIVEN_INITS:
+            raise PrivacyError(
+                f"init_lora_weights is {init!r}: the adapter begins with what was computed from "
+                "private rows, outside the mechanism. Use the default initialisation or 'pissa'."
+            )
+        if str(getattr(config, "peft_type", "LORA")).rpartition(".")[2] != "LORA":
+            raise PrivacyError(f"The adapter is {config.peft_type}; only plain LoRA is supported.")
+        if getattr(config, "use_dora", False):
+            raise PrivacyError(
+                "use_dora is on: DoRA's magnitudes have no gradient per record. Use plain LoRA."
+            )
+    covered = {id(p) for p in covered_parameters(model).values()}
+    # An output head sees a selection of positions, in which a row is no longer a record.
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    if head is not None and any(id(p) in covered for p in head.parameters()):
+        raise PrivacyError(
+            "The language-model head is trainable. Its rows are positions and not records, and it "
+            "may share its weight with the embeddings. Leave it out of the adapter."
+        )

@@ -1,0 +1,142 @@
+"""What there is to audit: a recipe, a run or a release, read once and with its sources."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from privacy.errors import LedgerError
+from privacy.ledger import LedgerSummary, verify
+from recipes import config, data, domains
+from recipes.config import Recipe
+from recipes.data import Checked
+from recipes.errors import InputError
+from recipes.files import read_json
+from recipes.run import open_run
+
+Kind = Literal["recipe", "run", "release"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One target of an audit."""
+
+    kind: Kind
+    name: str
+    is_private: bool
+    folder: Path | None = None
+    """Of the run or the release."""
+
+    recipe: Recipe | None = None
+    """Not known of a release, which holds no settings."""
+
+    source: Path | None = None
+    """Where the recipe's relative paths start."""
+
+    record: Mapping[str, Any] = field(default_factory=dict)
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    """Of the data: data.json."""
+
+    rows: Sequence[Checked[Any]] = ()
+    """Training rows, where they are at hand and are those that were trained on."""
+
+    rows_missing: str = ""
+    """Why there are none."""
+
+    is_trained: bool = False
+
+    @property
+    def ledger(self) -> Path | None:
+        """Where the ledger is, or should be."""
+        if self.folder is None or not self.is_trained:
+            return None
+        return self.folder / self.name_of("ledger.jsonl")
+
+    def name_of(self, file: str) -> str:
+        """Name a file of the run as it is called in this folder."""
+        return f"evidence/{file}" if self.kind == "release" else file
+
+    def summary(self) -> LedgerSummary | None:
+        """Return what the ledger says; None where it is missing or not to be believed."""
+        if self.ledger is None:
+            return None
+        try:
+            return verify(self.ledger)
+        except (LedgerError, FileNotFoundError):
+            return None
+
+
+def gather(target: Path) -> Evidence:
+    """Read a recipe file, a run folder or a release folder.
+
+    Raises:
+        InputError: if it is none of them.
+    """
+    if not target.is_dir():
+        recipe = config.load(target)
+        source = target.resolve().parent
+        if recipe.privacy is None:
+            return Evidence("recipe", recipe.name, False, recipe=recipe, source=source)
+        rows = domains.read(recipe, source).parts.train
+        return Evidence("recipe", recipe.name, True, recipe=recipe, source=source, rows=rows)
+    if (target / "evidence" / "record.json").is_file():
+        return _release(target)
+    run = open_run(target)
+    record = read_json(target / "record.json")
+    is_trained = (target / "adapter").is_dir() or run.ledger.is_file()
+    is_private = run.recipe.privacy is not None
+    manifest = target / "data.json"
+    rows, missing = _rows(run.recipe, run.source, record) if is_private else ((), "")
+    return Evidence(
+        "run",
+        run.recipe.name,
+        is_private,
+        folder=target,
+        recipe=run.recipe,
+        source=run.source,
+        record=record,
+        manifest=read_json(manifest) if manifest.is_file() else {},
+        rows=rows,
+        rows_missing=missing,
+        is_trained=is_trained,
+    )
+
+
+def _release(target: Path) -> Evidence:
+    record = read_json(target / "evidence" / "record.json")
+    if not isinstance(record, dict) or "is_private" not in record:
+        raise InputError(f"{target}/evidence/record.json is not the record of a run")
+    return Evidence(
+        "release",
+        str(record.get("name", target.name)),
+        record["is_private"] is True,
+        folder=target,
+        record=record,
+        rows_missing="a release holds no rows",
+        is_trained=True,
+    )
+
+
+def _rows(
+    recipe: Recipe, source: Path, record: Mapping[str, Any]
+) -> tuple[Sequence[Checked[Any]], str]:
+    """Return the rows that a run was trained on, if its files are there and unchanged."""
+    try:
+        rows = domains.read(recipe, source).parts.train
+    except (InputError, OSError):
+        return (), "the data files are not at hand"
+    known = record.get("data", {}).get("fingerprint")
+    left_out = set(record.get("rows_left_out", ()))
+    if known is not None and data.fingerprint(rows) != known:
+        return (), "the data files have changed since the run"
+    return [row for row in rows if row.id not in left_out], ""
+
+
+def settings_of(recipe: Recipe) -> dict[str, Any]:
+    """Return what the check-list looks at among the settings of a recipe."""
+    values = json.loads(recipe.model_dump_json())
+    # a private run holds nothing back, whatever the recipe says
+    return values["train"] | values["adapter"] | {"validation_fraction": 0.0}
