@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.recipes.handover import folders
+
+
+@pytest.fixture(scope="package")
+def mergeable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that can be written as GGUF (`folders.make_folder`). Read only."""
+    return folders.make_folder(tmp_path_factory.mktemp("mergeable") / "model")
