@@ -28,7 +28,8 @@ def convert(
     """Write ``gguf/model-KIND.gguf`` for each kind, a Modelfile, and ``gguf.json``; return that.
 
     The folder appears whole or not at all. Where the chat template is not ChatML there is no
-    Modelfile, and the record says why.
+    Modelfile, and the record says why. Writing needs the memory of one tensor; measuring needs that
+    of the model in float32.
 
     Args:
         folder: config, safetensors, tokenizer; the folder ``gguf`` is made in it.

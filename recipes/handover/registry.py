@@ -88,7 +88,9 @@ def mirror(
         if is_champion:
             client.set_registered_model_alias(name, CHAMPION, version)
     except failure as error:
-        raise InputError(f"MLflow at {uri} refused: {error}") from None
+        raise InputError(
+            f"MLflow at {uri} refused: {error}; the release itself is complete"
+        ) from None
     return Mirrored(
         run_id,
         name,
@@ -131,7 +133,8 @@ def metrics(report: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 def choose(release: Path, *, with_text: bool) -> tuple[list[Path], list[Path]]:
     """Return the files to send, and those that stay; neither holds weights and tokenizer."""
-    sent, left_out = [], []
+    sent: list[Path] = []
+    left_out: list[Path] = []
     for path in sorted(p for p in release.rglob("*") if p.is_file()):
         if any(fnmatch(path.name, pattern) for pattern in _WEIGHTS):
             continue
@@ -176,6 +179,9 @@ def _client(uri: str) -> tuple[Any, type[Exception]]:
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
+    database = _sqlite_file(uri)
+    if database is not None:  # MLflow would try for minutes to open a file in no folder
+        database.parent.mkdir(parents=True, exist_ok=True)
     try:
         return MlflowClient(tracking_uri=uri, registry_uri=uri), MlflowException
     except MlflowException as error:
@@ -233,9 +239,13 @@ def _artifacts(uri: str) -> str | None:
 
     MLflow's own choice for a database file is the folder that the command happens to run in.
     """
-    if not uri.startswith("sqlite:///"):
-        return None
-    return (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
+    database = _sqlite_file(uri)
+    return (database.parent / "mlartifacts").as_uri() if database else None
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    is_file = uri.startswith("sqlite:///")
+    return Path(uri.removeprefix("sqlite:///")).resolve() if is_file else None
 
 
 def _data_sets(record: dict[str, Any]) -> list[Any]:

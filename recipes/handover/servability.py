@@ -29,7 +29,7 @@ NEVER_4BIT = (
 _VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _VLLM_DEFAULT_RANK = 16
 
-_VLLM_SERVE = "docs.vllm.ai/en/v0.11.0/api/vllm/config/lora.html"
+_VLLM_SERVE = "vllm serve's other flags: recalled, not looked up"
 _VLLM_LORA = (
     "github.com/vllm-project/vllm, vllm/config/lora.py and vllm/lora/peft_helper.py (v0.27.1)"
 )
@@ -37,6 +37,10 @@ _VLLM_DORA = "github.com/vllm-project/vllm/issues/10849 and pull/47395 (open in 
 _VLLM_HEAD = "github.com/vllm-project/vllm/issues/9280; vllm/lora/peft_helper.py (v0.27.1)"
 _VLLM_POOLING = "docs.vllm.ai/en/v0.18.0/models/pooling_models"
 _VLLM_DEFAULTS = "github.com/vllm-project/vllm/pull/11164 (--generation-config)"
+_SGLANG_SERVE = (
+    "mintlify.com/sgl-project/sglang/backend/server-arguments (read 2026-11); --sampling-defaults "
+    "from SGLang's own tests"
+)
 _SGLANG_LORA = "docs.sglang.io/docs/advanced_features/lora (read 2026-11)"
 _SGLANG_CONFIG = "github.com/sgl-project/sglang, python/sglang/srt/lora/lora_config.py (0ceb81f)"
 _OLLAMA = "docs.ollama.com/import (read 2026-11)"
@@ -165,7 +169,7 @@ def _of_merged(folder: Path, config: dict[str, Any]) -> list[Finding]:
             f"python -m sglang.launch_server --model-path . --dtype {_dtype(config)}"
             + (" --sampling-defaults openai" if defaults else ""),
             told + chat,
-            "docs.sglang.io, server arguments (read 2026-11)",
+            _SGLANG_SERVE,
         ),
     ]
     return found + _of_gguf(folder)
@@ -262,7 +266,8 @@ def of_adapter(adapter: dict[str, Any]) -> list[Finding]:
             "transformers",
             "adapter",
             "needs",
-            "python -c 'from peft import AutoPeftModelForCausalLM'",
+            "python -c 'from peft import PeftModel; from transformers import AutoModelForCausalLM; "
+            'PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("BASE"), ".")\'',
             "peft loads it on its base, which must be the one of the quantisation record (4-bit if "
             "it was trained so); transformers serve takes whole models.",
             _TRANSFORMERS,

@@ -85,7 +85,6 @@ def served(folder: Path, *, dtype: str, timeout_seconds: float) -> Iterator[int]
             _wait_until_up(server, port, time.monotonic() + timeout_seconds)
             yield port
         except (ServerFailed, OSError, http.client.HTTPException) as error:
-            _stop(server)
             raise ServerFailed(f"{error}; it last wrote:\n{_tail(log)}") from None
         finally:
             _stop(server)
