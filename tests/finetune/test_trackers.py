@@ -42,7 +42,6 @@ def test_a_tracker_that_is_named_is_told_the_loss(
     recorder: type[Recorder], tiny_base: Path, tmp_path: Path
 ) -> None:
     run(tiny_base, tmp_path, "tensorboard")
-    assert [line["step"] for line in recorder.logged if "step" in line] in ([], [1, 2])
     assert sum("loss" in line for line in recorder.logged) == 2
 
 

@@ -66,6 +66,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, mergeable: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("loopback")
 def test_ship_hands_over_what_was_asked_and_lists_it(story: Path) -> None:
     pytest.importorskip("openai", reason="transformers serve needs it")
     pytest.importorskip("mlflow", reason="MLflow is not installed")

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from pytest_socket import socket_allow_hosts
 
 from finetune.errors import IntegrityError
 from recipes.errors import InputError
@@ -36,13 +35,6 @@ DIES = "print('no such model', flush=True); raise SystemExit(3)"
 WITH_CHILD = (
     f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SILENT!r}])\n{ANSWERS}"
 )
-
-
-@pytest.fixture
-def loopback(socket_enabled: None) -> None:
-    """Sockets, but to nowhere else."""
-    del socket_enabled
-    socket_allow_hosts(["127.0.0.1"])
 
 
 @pytest.fixture
