@@ -33,7 +33,7 @@ def hand_over(
         finetune.errors.IntegrityError: if served or converted it answers otherwise.
     """
     from recipes.files import write_json, write_text
-    from recipes.handover import servability
+    from recipes.handover import finding, servability
 
     done: dict[str, Any] = {}
     if gguf:
@@ -45,10 +45,10 @@ def hand_over(
 
         done["smoke"] = {"schema": 1} | asdict(smoking.smoke(folder))
         write_json(folder / "evidence" / "smoke.json", done["smoke"])
-    findings = servability.check(folder)
-    done["serving"] = servability.to_json(findings)
+    findings, warning = servability.check(folder), servability.warning(folder)
+    done["serving"] = finding.to_json(findings, warning)
     write_json(folder / "evidence" / "serving.json", done["serving"])
-    write_text(folder / "SERVING.md", servability.to_markdown(findings))
+    write_text(folder / "SERVING.md", finding.to_markdown(findings, warning))
     return done
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from recipes.errors import InputError
-from recipes.handover import servability
-from recipes.handover.servability import Finding
+from recipes.handover import adapters, finding, servability
+from recipes.handover.finding import Finding
 from tests.recipes.handover.folders import edit_json
 
 PLAIN: dict[str, Any] = {
@@ -50,7 +50,7 @@ def of(findings: list[Finding], engine: str, product: str) -> Finding:
     ],
 )
 def test_vllm_is_told_the_next_rank_that_it_takes(values: dict[str, Any], flag: str) -> None:
-    found = of(servability.of_adapter(PLAIN | values), "vLLM", "adapter")
+    found = of(adapters.of_adapter(PLAIN | values), "vLLM", "adapter")
     assert found.verdict == "needs"
     assert ("--max-lora-rank" in found.command) == bool(flag)
     assert flag in found.command
@@ -68,14 +68,14 @@ def test_vllm_is_told_the_next_rank_that_it_takes(values: dict[str, Any], flag: 
     ],
 )
 def test_vllm_refuses_what_its_source_refuses(values: dict[str, Any], reason: str) -> None:
-    found = of(servability.of_adapter(PLAIN | values), "vLLM", "adapter")
+    found = of(adapters.of_adapter(PLAIN | values), "vLLM", "adapter")
     assert (found.verdict, found.command) == ("cannot", "")
     assert reason in found.reason
     assert "vllm-project/vllm" in found.source
 
 
 def test_what_nobody_documents_is_unknown_and_not_yes() -> None:
-    found = of(servability.of_adapter(PLAIN | {"use_dora": True}), "SGLang", "adapter")
+    found = of(adapters.of_adapter(PLAIN | {"use_dora": True}), "SGLang", "adapter")
     assert (found.verdict, found.command) == ("unknown", "")
 
 
@@ -130,25 +130,39 @@ def test_another_architecture_is_told_why_it_is_no_gguf(folder: Path) -> None:
     found = of(servability.check(folder), "llama.cpp", "GGUF file")
     assert found.verdict == "cannot"
     assert "Qwen2ForCausalLM" in found.reason
-    assert str(folder) not in json.dumps(servability.to_json(servability.check(folder)))
+    assert str(folder) not in json.dumps(finding.to_json(servability.check(folder), ""))
 
 
 def test_every_finding_has_a_reason_and_every_command_an_engine(folder: Path) -> None:
     (folder / "adapter_config.json").write_text(json.dumps(PLAIN))
-    for finding in servability.check(folder):
-        assert finding.reason
-        assert finding.source
-        assert bool(finding.command) == (finding.verdict in ("can", "needs"))
+    for found in servability.check(folder):
+        assert found.reason
+        assert found.source
+        assert bool(found.command) == (found.verdict in ("can", "needs"))
 
 
 def test_the_page_warns_first_and_shows_every_command(folder: Path) -> None:
     findings = servability.check(folder)
-    page = servability.to_markdown(findings)
+    page = finding.to_markdown(findings, servability.warning(folder))
     assert "load_in_4bit" in page.splitlines()[2]
-    assert servability.to_json(findings)["warning"] == servability.NEVER_4BIT
-    for finding in findings:
-        assert finding.command in page
-        assert f"| {finding.engine} | {finding.product} | {finding.verdict} |" in page
+    for found in findings:
+        assert found.command in page
+        assert f"| {found.engine} | {found.product} | {found.verdict} |" in page
+
+
+@pytest.mark.parametrize(
+    ("into", "warning"),
+    [
+        ("dequantised nf4", finding.NEVER_4BIT),
+        ("original weights", finding.REQUANTISED),
+    ],
+)
+def test_the_warning_is_about_the_weights_that_are_there(
+    folder: Path, into: str, warning: str
+) -> None:
+    assert servability.warning(folder) == finding.NEVER_4BIT  # nobody says what they are
+    (folder / "merge.json").write_text(json.dumps({"into": into}))
+    assert servability.warning(folder) == warning
 
 
 def test_a_folder_that_is_neither_is_refused(tmp_path: Path) -> None:
