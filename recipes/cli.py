@@ -244,16 +244,29 @@ def merge(folder: RunFolder, as_json: Json = False) -> None:
 def ship(
     folder: RunFolder,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Serve the folder and check its answers first.")
+    ] = False,
+    gguf: Annotated[
+        list[str], typer.Option(metavar="F16|Q8_0", help="Also a GGUF file, measured; repeatable.")
+    ] = [],  # noqa: B006
+    mlflow: Annotated[
+        str | None, typer.Option(metavar="URI", help="Mirror the release into MLflow afterwards.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a release folder: merged weights, card, evidence, hashes.
 
     Example: assay ship runs/handbook-qa -o release
+
+    Example: assay ship runs/handbook-qa -o release --smoke --gguf Q8_0 --mlflow sqlite:///ml.db
     """
+    from recipes import handover
     from recipes import ship as shipping
 
-    result = {"release": str(shipping.ship(folder, out))}
-    _print(result, as_json, lambda: print(result["release"]))
+    extras = handover.read_options(smoke=smoke, gguf=gguf, mlflow=mlflow)
+    done = {"release": str(shipping.ship(folder, out, extras.complete))} | extras.mirror(out)
+    _print(done, as_json, lambda: print(*handover.lines(done), done["release"], sep="\n"))
 
 
 @app.command()

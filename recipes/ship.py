@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,13 @@ class ReleaseDiffers(Exception):
     """A release folder is not what its manifest says. Exit code 5."""
 
 
-def ship(run_folder: Path, out: Path) -> Path:
+def ship(
+    run_folder: Path, out: Path, hand_over: Callable[[Path, str], object] | None = None
+) -> Path:
     """Copy a run's merged model and its evidence to ``out``, and list every file's hash.
+
+    ``hand_over`` is given the folder and the run's name before its files are listed, and may add
+    to it; if it raises, nothing is released.
 
     Raises:
         GateRefused: if the gate has not passed the merged model.
@@ -60,6 +66,8 @@ def ship(run_folder: Path, out: Path) -> Path:
         record = _without_paths(read_json(run_folder / "record.json"))
         (evidence / "record.json").write_text(json.dumps(record, indent=1) + "\n")
         (scratch / "README.md").write_text(_card(record, decision, merged))
+        if hand_over is not None:
+            hand_over(scratch, record["name"])
         files = sorted(p for p in scratch.rglob("*") if p.is_file())
         manifest = {
             "schema": 1,

@@ -1,0 +1,185 @@
+"""A smoke test of a model folder: served as a stranger would, does it answer as it should?
+
+A language model is served by ``transformers serve`` and asked over HTTP; a model with a
+classification head, which that server cannot serve, is asked by a pipeline in a process of its own.
+The answers are held against greedy generation, and class probabilities, of our engine on the same
+folder. Both sides compute in float32, where the first choice is well defined; that 16-bit storage
+costs nothing is what the proof of the merge is for.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eval.classifier import Classifier
+from eval.model import LanguageModel
+from finetune import checkpoint as checkpoints
+from finetune.errors import IntegrityError
+from recipes.errors import InputError
+from recipes.handover import server
+
+QUESTIONS = (
+    "Name three colours.",
+    "What is 12 plus 30?",
+    "Write one sentence about the sea.",
+)
+"""Of our own: what a server logs is then nobody's text."""
+
+MAX_NEW_TOKENS = 24
+SAME_PROBABILITY = 1e-4  # float32 on both sides; only the order of sums differs
+
+_PIPELINE = """
+import json, sys
+from transformers import pipeline
+folder, texts = json.loads(sys.argv[1])
+ask = pipeline("text-classification", model=folder, dtype="float32", device="cpu")
+print(json.dumps([{s["label"]: s["score"] for s in ask(t, top_k=None)} for t in texts]))
+"""
+
+
+@dataclass(frozen=True)
+class Smoke:
+    """What was asked of whom; every answer was the right one."""
+
+    engine: str
+    asked: str
+    """How: chat completions over HTTP, or a pipeline in a process of its own."""
+
+    num_requests: int
+    num_tokens: int
+    """Greedy tokens that agreed; 0 for classes."""
+
+    max_difference: float
+    """Largest difference of a class probability; 0 for text, which is equal or not."""
+
+    num_seconds: float
+    """Until the first answer was there, loading included."""
+
+
+def smoke(folder: Path, *, timeout_seconds: float = 600) -> Smoke:
+    """Ask a served folder, and hold its answers against our engine.
+
+    Args:
+        folder: config, safetensors, tokenizer.
+        timeout_seconds: for the server to come up, and for each answer.
+
+    Raises:
+        InputError: if the folder cannot be asked so: no chat template, a package missing.
+        IntegrityError: if it is not up in time, or answers otherwise. Nothing is left running.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InputError(f"{folder} holds no model: it has no config.json")
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if (config.get("architectures") or [""])[0].endswith("ForSequenceClassification"):
+        return _smoke_classes(folder, config, timeout_seconds)
+    return _smoke_chat(folder, timeout_seconds)
+
+
+def _smoke_chat(folder: Path, timeout_seconds: float) -> Smoke:
+    tokenizer = checkpoints.load_tokenizer(folder)
+    if tokenizer.chat_template is None:
+        raise InputError(f"{folder} has no chat template, so no server can put a chat to it")
+    start = time.monotonic()
+    try:
+        with server.served(folder, dtype="float32", timeout_seconds=timeout_seconds) as port:
+            answers, seconds = [], 0.0
+            for question in QUESTIONS:
+                answers.append(_ask(folder, port, question, timeout_seconds))
+                seconds = seconds or time.monotonic() - start
+    except server.ServerFailed as error:
+        raise IntegrityError(f"{folder} does not pass its smoke test: {error}") from None
+    base = checkpoints.load(folder, quantization="none", dtype=torch.float32)
+    engine = LanguageModel(base.model, base.tokenizer)
+    prompts = [engine.prompt([{"role": "user", "content": question}]) for question in QUESTIONS]
+    wanted = [r[0] for r in engine.generate(prompts, max_new_tokens=MAX_NEW_TOKENS)]
+    for number, (answer, want) in enumerate(zip(answers, wanted, strict=True), start=1):
+        if answer.strip() != want:
+            raise IntegrityError(
+                f"{folder} served by transformers answers question {number} of {len(QUESTIONS)} "
+                f"with {answer.strip()!r}, and evaluated it answers {want!r}; compare the chat "
+                "template, the stop tokens and generation_config.json of the two"
+            )
+    num_tokens = sum(len(tokenizer(answer)["input_ids"]) for answer in answers)
+    return Smoke(
+        f"transformers serve {importlib.metadata.version('transformers')}",
+        "chat completions over HTTP",
+        len(QUESTIONS),
+        num_tokens,
+        max_difference=0.0,
+        num_seconds=seconds,
+    )
+
+
+def _ask(folder: Path, port: int, question: str, timeout_seconds: float) -> str:
+    body = {
+        "model": str(folder.resolve()),
+        "messages": [{"role": "user", "content": question}],
+        "temperature": 0,  # greedy
+        "frequency_penalty": 0,  # the server's way to say: no repetition penalty of the folder's
+        "max_tokens": MAX_NEW_TOKENS,
+    }
+    answer = server.post(port, "/v1/chat/completions", body, timeout_seconds=timeout_seconds)
+    try:
+        return str(answer["choices"][0]["message"]["content"] or "")
+    except (KeyError, IndexError, TypeError):
+        raise server.ServerFailed("the server answered with no chat completion") from None
+
+
+def _smoke_classes(folder: Path, config: dict[str, Any], timeout_seconds: float) -> Smoke:
+    start = time.monotonic()
+    try:
+        done = subprocess.run(  # noqa: S603 (our own interpreter)
+            [sys.executable, "-c", _PIPELINE, json.dumps([str(folder.resolve()), QUESTIONS])],
+            env=os.environ | server.OFFLINE,
+            capture_output=True,
+            text=True,
+            timeout=timeout_seconds,
+        )
+    except subprocess.TimeoutExpired:
+        raise IntegrityError(f"{folder}: a pipeline had no answer in time") from None
+    seconds = time.monotonic() - start
+    if done.returncode != 0:
+        last = "\n".join(done.stderr.strip().splitlines()[-3:])
+        raise IntegrityError(f"{folder} cannot be loaded as a pipeline:\n{last}")
+    answers = json.loads(done.stdout.splitlines()[-1])
+    labels = tuple(config["id2label"][k] for k in sorted(config["id2label"], key=int))
+    is_multi_label = config.get("problem_type") == "multi_label_classification"
+    base = checkpoints.load(
+        folder,
+        quantization="none",
+        head="sequence-classification",
+        labels=labels,
+        is_multi_label=is_multi_label,
+        dtype=torch.float32,
+    )
+    engine = Classifier(base.model, base.tokenizer, labels, is_multi_label=is_multi_label)
+    wanted = engine.probabilities(QUESTIONS)
+    difference = max(
+        abs(answer.get(label, float("inf")) - float(p))
+        for answer, row in zip(answers, wanted, strict=True)
+        for label, p in zip(labels, row, strict=True)
+    )
+    if not difference <= SAME_PROBABILITY:
+        raise IntegrityError(
+            f"{folder} in a pipeline gives class probabilities that differ by up to "
+            f"{difference:.2g} from the evaluated ones, limit {SAME_PROBABILITY:g}"
+        )
+    return Smoke(
+        f"transformers {importlib.metadata.version('transformers')}",
+        "text-classification pipeline in a process of its own",
+        len(QUESTIONS),
+        num_tokens=0,
+        max_difference=difference,
+        num_seconds=seconds,
+    )
