@@ -36,7 +36,7 @@ from privacy.mechanism import (
 )
 from privacy.per_record import PerRecord, covered_parameters
 from privacy.plan import DPPlan
-from privacy.provable import Mechanism, mechanism_of
+from privacy.provable import REFERENCE, Mechanism, mechanism_of
 from privacy.refusals import DATA_DRIVEN_INITS, REFUSALS, first
 
 if TYPE_CHECKING:
@@ -328,7 +328,7 @@ def _fingerprint(parameters: dict[str, nn.Parameter]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _refuse_settings(args: Any, mechanism: Mechanism) -> None:
+def _refuse_settings(args: Any, mechanism: Mechanism = REFERENCE) -> None:
     """Raise PrivacyError for the first setting under which the plan's epsilon would not hold."""
     strategy = {n: str(getattr(args, n).value) for n in ("eval_strategy", "save_strategy")}
     found: list[tuple[bool, str, str]] = [
