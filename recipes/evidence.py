@@ -80,8 +80,8 @@ def gather(target: Path) -> Evidence:
         source = target.resolve().parent
         if recipe.privacy is None:
             return Evidence("recipe", recipe.name, False, recipe=recipe, source=source)
-        rows = domains.read(recipe, source).parts.train
-        return Evidence("recipe", recipe.name, True, recipe=recipe, source=source, rows=rows)
+        given = domains.read(recipe, source).parts.train
+        return Evidence("recipe", recipe.name, True, recipe=recipe, source=source, rows=given)
     if (target / "evidence" / "record.json").is_file():
         return _release(target)
     run = open_run(target)
