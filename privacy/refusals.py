@@ -17,7 +17,7 @@ __all__ = ["REFUSALS", "Refused", "first", "refused", "why_unknown"]
 DATA_DRIVEN_INITS = frozenset({"corda", "eva", "lora_ga", "lora-ga"})
 """Adapters whose first values are computed from rows of the data, which nothing pays for."""
 
-_OFF = (None, False, 0, 0.0, "", "no", "none", (), [])
+_OFF: tuple[object, ...] = (None, False, 0, 0.0, "", "no", "none", (), [])
 
 
 def _is_on(value: object) -> bool:

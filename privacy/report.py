@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from privacy.checklist import Severity, Status
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 
 
 class Part(BaseModel):

@@ -20,7 +20,7 @@ from privacy.artefacts import audit_artefacts
 from privacy.audit import audit_ledger, audit_settings
 from privacy.calculator import Calculation, calculate
 from privacy.check_described import check as check_described
-from privacy.checklist import Finding, by_severity, complete
+from privacy.checklist import Finding, Status, by_severity, complete
 from privacy.described import Described
 from privacy.ledger import LedgerSummary
 from privacy.statement import GroupEpsilon, PrivacyStatement, statement
@@ -119,7 +119,8 @@ def audit_evidence(found: Evidence) -> Audit:
     owned = findings.owned(found)
     # what one person owns is told from the rows, where somebody has counted
     ones += [one for one in _settings(found) if one.id != "U4" or owned is None]
-    said, groups = None, ()
+    said: PrivacyStatement | None = None
+    groups: tuple[GroupEpsilon, ...] = ()
     if summary is not None:
         said = statement(summary.plan, steps_charged=summary.steps_charged)
         if summary.plan.unit == "example":
@@ -183,7 +184,7 @@ def _epsilon_of_family(
     )
 
 
-_SHOWN = {
+_SHOWN: dict[Status, tuple[str, str]] = {
     "fail": ("FAIL", "bold red"),
     "warn": ("warning", "yellow"),
     "not_checked": ("not checked", ""),

@@ -80,8 +80,8 @@ def gather(target: Path) -> Evidence:
         source = target.resolve().parent
         if recipe.privacy is None:
             return Evidence("recipe", recipe.name, False, recipe=recipe, source=source)
-        rows = domains.read(recipe, source).parts.train
-        return Evidence("recipe", recipe.name, True, recipe=recipe, source=source, rows=rows)
+        given = domains.read(recipe, source).parts.train
+        return Evidence("recipe", recipe.name, True, recipe=recipe, source=source, rows=given)
     if (target / "evidence" / "record.json").is_file():
         return _release(target)
     run = open_run(target)
@@ -89,7 +89,10 @@ def gather(target: Path) -> Evidence:
     is_trained = (target / "adapter").is_dir() or run.ledger.is_file()
     is_private = run.recipe.privacy is not None
     manifest = target / "data.json"
-    rows, missing = _rows(run.recipe, run.source, record) if is_private else ((), "")
+    rows: Sequence[Checked[Any]] = ()
+    missing = ""
+    if is_private:
+        rows, missing = _rows(run.recipe, run.source, record)
     return Evidence(
         "run",
         run.recipe.name,
@@ -137,6 +140,6 @@ def _rows(
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
     """Return what the check-list looks at among the settings of a recipe."""
-    values = json.loads(recipe.model_dump_json())
+    values: dict[str, Any] = json.loads(recipe.model_dump_json())
     # a private run holds nothing back, whatever the recipe says
-    return values["train"] | values["adapter"] | {"validation_fraction": 0.0}
+    return {**values["train"], **values["adapter"], "validation_fraction": 0.0}

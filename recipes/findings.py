@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from privacy import accountant, budget, provable
-from privacy.checklist import Finding, finding
+from privacy.checklist import Finding, Status, finding
 from privacy.errors import LedgerError
 from privacy.ledger import LedgerSummary, verify
 from privacy.plan import BudgetConfig
@@ -74,7 +74,7 @@ def unit_findings(found: Owned | None, epsilons: tuple[GroupEpsilon, ...]) -> It
         )
         yield finding("U4", "not_checked", evidence)
         return
-    status = "warn" if found.largest_num_rows > 1 else "pass"
+    status: Status = "warn" if found.largest_num_rows > 1 else "pass"
     evidence = (
         f"the {found.column} with the most rows has {found.largest_num_rows}; epsilon for all of "
         f"them together: {told or 'follows from the plan'}"

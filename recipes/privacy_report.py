@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from privacy import report as fields
-from privacy.ledger import LedgerSummary
-from privacy.report import Known, Missing, PrivacyReport, Release
+from privacy.report import Known, Missing, PrivacyReport
 from privacy.statement import PrivacyStatement
 from recipes import findings, provenance
+from recipes import report_measured as measured
 from recipes.auditing import Audit
 from recipes.errors import InputError
 from recipes.evidence import Evidence
-from recipes.files import read_json, write_json, write_text
-
-Stated = Known | Missing
-
-OFFICER = "whoever answers for the data (privacy.report in the recipe)"
+from recipes.files import write_json, write_text
+from recipes.report_sources import OFFICER, Sources, Stated
 
 
 def write(evidence: Evidence, audit: Audit, folder: Path) -> dict[str, str]:
@@ -55,7 +50,7 @@ def build(evidence: Evidence, audit: Audit) -> PrivacyReport:
     if summary is None or said is None:
         why = "is not private" if not evidence.is_private else "has no ledger that holds"
         raise InputError(f"there is no privacy report of {evidence.name}: it {why}")
-    from_ = _From(evidence, summary)
+    from_ = Sources(evidence, summary)
     return PrivacyReport(
         title=evidence.name,
         made=provenance.now(),
@@ -69,18 +64,18 @@ def build(evidence: Evidence, audit: Audit) -> PrivacyReport:
         ),
         user_level=_user_level(from_, audit),
         mechanism=_mechanism(from_),
-        sampler=_sampler(from_),
+        sampler=measured.sampler(from_),
         steps=_steps(from_),
         data=_data(from_, audit),
         account=_account(evidence),
         tuning=fields.Tuning(trials=from_.by_people("tuning", "how settings were chosen")),
-        released=tuple(_released(evidence)),
+        released=tuple(measured.released(evidence)),
         trained=_trained(from_),
         software=_software(from_),
-        self_test=_self_test(from_),
-        canary_audit=_canaries(from_),
-        membership=_membership(from_),
-        utility=_utility(evidence),
+        self_test=measured.self_test(from_),
+        canary_audit=measured.canaries(from_),
+        membership=measured.membership(from_),
+        utility=measured.utility(evidence),
         checklist=tuple(
             fields.Check(
                 id=one.id,
@@ -106,63 +101,7 @@ def build(evidence: Evidence, audit: Audit) -> PrivacyReport:
     )
 
 
-@dataclass(frozen=True)
-class _From:
-    """Where values are read from."""
-
-    evidence: Evidence
-    summary: LedgerSummary
-
-    def plan(self, key: str) -> Known:
-        """A number of the plan, from the ledger's first line."""
-        value = getattr(self.summary.plan, key)
-        return Known(value=value, source=f"{self._ledger}, line 1: plan.{key}")
-
-    def ledger(self, value: float | int | str, what: str) -> Known:
-        return Known(value=value, source=f"{self._ledger}, {what}")
-
-    def computed(self, value: float, by: str) -> Known:
-        """A number computed from the plan and the charges."""
-        charged = self.summary.steps_charged
-        source = f"{by}, from {self._ledger}: plan in line 1, {charged} charges below it"
-        return Known(value=value if math.isfinite(value) else "unbounded", source=source)
-
-    def computed_text(self, text: str) -> Known:
-        """A sentence whose numbers are computed from the plan and the charges."""
-        return Known(value=text, source=self.computed(0.0, "privacy.statement").source)
-
-    def record(self, *keys: str, why: str = "the record does not say") -> Stated:
-        """A value of the run's record."""
-        return self.of(self.evidence.record, "record.json", *keys, why=why)
-
-    def of(
-        self, values: Mapping[str, Any], file: str, *keys: str, why: str = "the record does not say"
-    ) -> Stated:
-        """A value by its keys, of a file of the run."""
-        found: Any = values
-        for key in keys:
-            if not isinstance(found, Mapping) or found.get(key) is None:
-                return Missing(missing=why)
-            found = found[key]
-        if not isinstance(found, float | int | str | bool):
-            return Missing(missing=why)
-        return Known(value=found, source=f"{self.evidence.name_of(file)}: {'.'.join(keys)}")
-
-    def by_people(self, key: str, what: str) -> Stated:
-        """What only people can say: a key of privacy.report in the recipe."""
-        recipe = self.evidence.recipe
-        if recipe is not None and recipe.privacy is not None:
-            value = getattr(recipe.privacy.report, key)
-            if value is not None:
-                return Known(value=value, source=f"resolved.yaml: privacy.report.{key}")
-        return Missing(missing=f"{what} is not recorded", to_be_completed_by=OFFICER)
-
-    @property
-    def _ledger(self) -> str:
-        return self.evidence.name_of("ledger.jsonl")
-
-
-def _claim(from_: _From, said: PrivacyStatement) -> fields.Claim:
+def _claim(from_: Sources, said: PrivacyStatement) -> fields.Claim:
     return fields.Claim(
         sentence=from_.computed_text(said.in_words),
         released=Known(
@@ -172,7 +111,7 @@ def _claim(from_: _From, said: PrivacyStatement) -> fields.Claim:
     )
 
 
-def _unit(from_: _From, audit: Audit) -> fields.Unit:
+def _unit(from_: Sources, audit: Audit) -> fields.Unit:
     owned, unit = audit.owned, from_.summary.plan.unit
     how = (
         "each row is a unit, and enters a step by a coin of its own"
@@ -194,14 +133,14 @@ def _unit(from_: _From, audit: Audit) -> fields.Unit:
     )
 
 
-def _adjacency(from_: _From) -> fields.Adjacency:
+def _adjacency(from_: Sources) -> fields.Adjacency:
     return fields.Adjacency(
         relation=from_.plan("adjacency"),
         is_n_public=Known(value=True, source="privacy.plan: DPPlan"),
     )
 
 
-def _epsilon(from_: _From, said: PrivacyStatement) -> fields.Epsilon:
+def _epsilon(from_: Sources, said: PrivacyStatement) -> fields.Epsilon:
     plan = from_.summary.plan
     libraries = from_.evidence.record.get("versions", {})
     google = f"dp-accounting {libraries.get('dp-accounting', 'of this machine')}"
@@ -216,7 +155,7 @@ def _epsilon(from_: _From, said: PrivacyStatement) -> fields.Epsilon:
     )
 
 
-def _user_level(from_: _From, audit: Audit) -> fields.UserLevel:
+def _user_level(from_: Sources, audit: Audit) -> fields.UserLevel:
     owned, alike = audit.owned, audit.alike
     if from_.summary.plan.unit != "example":
         known: Stated = Known(
@@ -259,7 +198,7 @@ def _user_level(from_: _From, audit: Audit) -> fields.UserLevel:
     )
 
 
-def _mechanism(from_: _From) -> fields.Mechanism:
+def _mechanism(from_: Sources) -> fields.Mechanism:
     by = "privacy.mechanism, held by the self-test (field 16)"
     generator = "the operating system; there is no seed"
     if not from_.summary.is_private:
@@ -282,33 +221,7 @@ def _mechanism(from_: _From) -> fields.Mechanism:
     )
 
 
-def _lines(from_: _From) -> list[Mapping[str, Any]]:
-    found = from_.evidence.record.get("privacy_self_test", [])
-    return [one for one in found if isinstance(one, Mapping)]
-
-
-def _measured(from_: _From, name: str) -> Stated:
-    name_of = from_.evidence.name_of("record.json")
-    for one in _lines(from_):
-        if one["name"] == name and one["value"] is not None:
-            source = f"{name_of}: privacy_self_test, {name}"
-            return Known(value=float(one["value"]), source=source)
-    return Missing(missing="the self-test has no such line")
-
-
-def _sampler(from_: _From) -> fields.Sampler:
-    return fields.Sampler(
-        kind=Known(
-            value="Poisson: a coin for each unit at each step, independently",
-            source="privacy.mechanism: PoissonSampler, held by the lines below",
-        ),
-        rate=_measured(from_, "sampling-rate"),
-        spread_of_examples=_measured(from_, "sampling-of-examples"),
-        spread_of_batches=_measured(from_, "sampling-of-batches"),
-    )
-
-
-def _steps(from_: _From) -> fields.Steps:
+def _steps(from_: Sources) -> fields.Steps:
     summary = from_.summary
     repeated = summary.steps_charged - len(set(summary.steps))
     return fields.Steps(
@@ -321,7 +234,7 @@ def _steps(from_: _From) -> fields.Steps:
     )
 
 
-def _resumed_from(from_: _From) -> Stated:
+def _resumed_from(from_: Sources) -> Stated:
     training = from_.evidence.record.get("training")
     if isinstance(training, Mapping) and training.get("resumed_from") is None:
         source = f"{from_.evidence.name_of('record.json')}: training.resumed_from"
@@ -329,7 +242,7 @@ def _resumed_from(from_: _From) -> Stated:
     return from_.record("training", "resumed_from")
 
 
-def _data(from_: _From, audit: Audit) -> fields.Data:
+def _data(from_: Sources, audit: Audit) -> fields.Data:
     alike = audit.alike or {}
     file = "record.json"
     noted = {"privacy_duplicates": alike}
@@ -374,63 +287,7 @@ def _account(evidence: Evidence) -> fields.Account:
     )
 
 
-def _released(evidence: Evidence) -> Iterator[Release]:
-    """List what exists because of the run, and whether the claim covers it."""
-    yield Release(
-        what="the trained weights",
-        where="adapter/ and merged/" if evidence.kind == "run" else "the release folder",
-        is_covered=True,
-        note="made from noisy sums alone",
-    )
-    yield Release(
-        what="checkpoints, while they are kept",
-        where="checkpoints/",
-        is_covered=True,
-        note="every step is accounted, so every state on the way is covered",
-    )
-    yield Release(
-        what="the plan, the number of units and the steps",
-        where=evidence.name_of("ledger.jsonl"),
-        is_covered=True,
-        note="fixed before the first step; the number of units counts as public",
-    )
-    yield Release(
-        what="fingerprints of rows and files",
-        where=f"{evidence.name_of('ledger.jsonl')}, {evidence.name_of('record.json')}",
-        is_covered=False,
-        note="who knows all rows but one can test a guess at that one against a fingerprint",
-    )
-    yield Release(
-        what="counts: rows, rows of the largest unit, copies; ids of rows; the time it took",
-        where=f"{evidence.name_of('record.json')}, data.json",
-        is_covered=False,
-        note="exact and without noise; keep them with the data",
-    )
-    recipe = evidence.recipe
-    if recipe is None or recipe.recipe == "classification":
-        yield Release(
-            what="names of labels, where the model is a classifier",
-            where="the model's configuration",
-            is_covered=False,
-            note="they are those of the training rows",
-        )
-    yield Release(
-        what="figures on held-out rows, and the page that shows some of their texts",
-        where="eval/, report.html, decision.json"
-        if evidence.kind == "run"
-        else "evidence/report.json, evidence/decision.json",
-        is_covered=False,
-        note="they are about other people, who were not trained on; the claim says nothing of them",
-    )
-    yield Release(
-        what="learning rate by step",
-        where="training.jsonl",
-        is_covered=True,
-        note="known without the data; loss, gradient norm and token counts are not written",
-    )
-
-
-def _trained(from_: _From) -> fields.Trained:
+def _trained(from_: Sources) -> fields.Trained:
     covered = sorted(from_.summary.covered - {""})
     coverage: Stated = Missing(missing="no charge names what was clipped")
     if covered:
@@ -460,7 +317,7 @@ def _trained(from_: _From) -> fields.Trained:
     )
 
 
-def _software(from_: _From) -> fields.Software:
+def _software(from_: Sources) -> fields.Software:
     record = from_.evidence.record
     versions: Stated = Missing(missing="the record does not say")
     hardware: Stated = Missing(missing="the record does not say")
@@ -486,157 +343,6 @@ def _software(from_: _From) -> fields.Software:
     )
 
 
-def _self_test(from_: _From) -> tuple[fields.SelfTestLine, ...]:
-    return tuple(
-        fields.SelfTestLine(
-            name=str(one["name"]),
-            passed=one["passed"] is True,
-            value=_measured(from_, str(one["name"])),
-            low=one["low"],
-            high=one["high"],
-            wanted=str(one["wanted"]),
-            detail=str(one["detail"]),
-        )
-        for one in _lines(from_)
-    )
-
-
-_EMPIRICAL = "empirical.json"
-_NOT_ATTACKED = "no empirical audit was made (assay audit RUN --empirical)"
-
-
-def _empirical(from_: _From) -> Mapping[str, Any]:
-    folder = from_.evidence.folder
-    path = (folder or Path()) / from_.evidence.name_of(_EMPIRICAL)
-    found = read_json(path) if folder is not None and path.is_file() else {}
-    return found if isinstance(found, Mapping) else {}
-
-
-def _canaries(from_: _From) -> fields.CanaryAudit:
-    found = _empirical(from_)
-    why = _NOT_ATTACKED if not found else "the run has no canaries (data.canaries)"
-
-    def of(*keys: str) -> Stated:
-        return from_.of(found, _EMPIRICAL, *keys, why=why)
-
-    run = ("canaries", "one_run")
-    return fields.CanaryAudit(
-        num_canaries=of(*run, "num_canaries"),
-        statistic=of("canaries", "statistic"),
-        num_guesses=of(*run, "num_guesses"),
-        num_correct=of(*run, "num_correct"),
-        epsilon_lower=of(*run, "epsilon_lower"),
-        confidence=of(*run, "confidence"),
-        power=of(*run, "power", "epsilon_at_most"),
-        verdict=of("verdict"),
-    )
-
-
-def _membership(from_: _From) -> fields.Membership:
-    found = _empirical(from_)
-    attacks = found.get("rows", {}).get("attacks", []) if found else []
-    best: Mapping[str, Any] = max(attacks, key=lambda one: one["auc"]["value"], default={})
-    place = f"rows.attacks, {best.get('statistic')}"
-
-    def of(*keys: str) -> Stated:
-        stated = from_.of(best, _EMPIRICAL, *keys, why=_NOT_ATTACKED if not found else "not made")
-        if isinstance(stated, Missing):
-            return stated
-        source = stated.source.replace(_EMPIRICAL, f"{_EMPIRICAL}: {place}")
-        return stated.model_copy(update={"source": source})
-
-    return fields.Membership(
-        statistic=of("statistic"),
-        auc=of("auc", "value"),
-        auc_low=of("auc", "low"),
-        auc_high=of("auc", "high"),
-        true_positives=of("true_positives", "value"),
-        false_positive_rate=of("true_positives", "false_positive_rate"),
-        exposure=from_.of(found, _EMPIRICAL, "canaries", "exposure", "median", why=_NOT_ATTACKED)
-        if found
-        else Missing(missing=_NOT_ATTACKED),
-        num_members=of("auc", "num_members"),
-        num_non_members=of("auc", "num_non_members"),
-        controls=from_.of(
-            found, _EMPIRICAL, "positive_control", why="no positive control was named"
-        )
-        if found
-        else Missing(missing=_NOT_ATTACKED),
-    )
-
-
-def _utility(evidence: Evidence) -> fields.Utility:
-    folder = evidence.folder or Path()
-    decision = evidence.name_of("decision.json")
-    metrics = tuple(_metrics(folder / decision, decision))
-    twin = _plain_twin(evidence)
-    without: Stated = Missing(
-        missing="no run of the same rows without privacy stands beside this one",
-        to_be_completed_by="a plain run: --set privacy=null --set name=...",
-    )
-    if twin is not None:
-        theirs = list(_metrics(twin / "decision.json", "decision.json"))
-        told = "; ".join(_told(one) for one in theirs)
-        if told:
-            without = Known(value=told, source=f"../{twin.name}/decision.json: checks")
-    reports = [*folder.glob("eval/*/report.json"), *folder.glob("evidence/report.json")]
-    is_sliced = any("group" in task for path in reports for task in read_json(path)["tasks"])
-    by_group: Stated = Missing(
-        missing="groups were not compared; noise costs small groups most",
-        to_be_completed_by="a column of groups in the data (data.columns: {group: ...})",
-    )
-    if is_sliced:
-        by_group = Known(value="compared; see report.html", source="eval/*/report.json: tasks")
-    return fields.Utility(metrics=metrics, without_privacy=without, by_group=by_group)
-
-
-def _metrics(path: Path, name: str) -> Iterator[fields.Metric]:
-    if not path.is_file():
-        return
-    decision = read_json(path)
-    seen = set()
-    for check in decision["checks"]:
-        key = check["family"], check["metric"]
-        if key in seen or check.get("value") is None or check["family"] == "privacy":
-            continue
-        seen.add(key)
-        yield fields.Metric(
-            task=str(check["family"]),
-            metric=str(check["metric"]),
-            target=str(decision["target"]["kind"]),
-            value=Known(value=float(check["value"]), source=f"{name}: checks, {check['rule']}"),
-            low=check["low"],
-            high=check["high"],
-            num_items=int(check["n"]),
-            is_slice="group" in str(check["metric"]),
-        )
-
-
-def _told(one: fields.Metric) -> str:
-    value = one.value.value if isinstance(one.value, Known) else math.nan
-    return f"{one.task}, {one.metric}: {value:.3f} on {one.num_items} items"
-
-
-def _plain_twin(evidence: Evidence) -> Path | None:
-    """Return a run of the same rows without privacy, beside this one."""
-    if evidence.kind != "run" or evidence.folder is None:
-        return None
-    rows = evidence.record.get("data", {}).get("fingerprint")
-    for path in sorted(evidence.folder.resolve().parent.glob("*/record.json")):
-        try:
-            other = read_json(path)
-        except InputError:
-            continue
-        is_same = isinstance(other, dict) and other.get("recipe") == evidence.record.get("recipe")
-        if is_same and other.get("is_private") is False:
-            files = sorted(other.get("data", {}).get("files", {}).values())
-            ours = sorted(evidence.record.get("data", {}).get("files", {}).values())
-            # a plain run holds rows back to choose its checkpoint, so its training rows are fewer
-            if other["data"].get("fingerprint") == rows or (files and files == ours):
-                return path.parent
-    return None
-
-
 def _not_protected(said: PrivacyStatement) -> tuple[str, ...]:
     return (
         *said.not_protected,
@@ -647,7 +353,7 @@ def _not_protected(said: PrivacyStatement) -> tuple[str, ...]:
     )
 
 
-def _in_words(from_: _From, said: PrivacyStatement) -> fields.InWords:
+def _in_words(from_: Sources, said: PrivacyStatement) -> fields.InWords:
     posterior, rate = said.max_posterior, said.max_true_positive_rate
     unit = "row" if said.unit == "example" else said.unit
     return fields.InWords(
