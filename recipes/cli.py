@@ -282,6 +282,13 @@ def audit(
             help="A recipe, a run, an account (.jsonl), a described run of any tool (.json).",
         ),
     ] = None,
+    beside: Annotated[
+        list[Path],
+        typer.Argument(metavar="[RUN]...", help="Further runs, with --empirical: side by side."),
+    ] = [],  # noqa: B006
+    empirical: Annotated[
+        bool, typer.Option("--empirical", help="Attack runs: canaries, membership inference.")
+    ] = False,
     sample_rate: Annotated[float | None, typer.Option(help="Chance to enter a batch.")] = None,
     noise_multiplier: Annotated[float | None, typer.Option(help="Noise / clipping norm.")] = None,
     steps: Annotated[int | None, typer.Option(help="Noisy sums released.")] = None,
@@ -301,12 +308,25 @@ def audit(
 
     Example: assay audit runs/handbook-qa-private
 
+    Example: assay audit runs/handbook-qa-private runs/handbook-qa --empirical
+
     Example: assay audit --examples 10000 --batch-size 256 --epochs 3 --target-epsilon 8
 
     Example: assay audit their-run.json
 
     Example: assay audit --sample-rate 0.0256 --noise-multiplier 0.8 --steps 117 --delta 1e-5
     """
+    if empirical or beside:
+        if target is None or not empirical:
+            _fail("several runs, or none, go with --empirical: assay audit RUN... --empirical", 2)
+        from recipes import empirical as story
+
+        results = story.audit([target, *beside], _narrator())
+        values = [one.to_json() for one in results]
+        _print(values, as_json, lambda: story.show(results))
+        if any(one.verdict == "refuted" for one in results):
+            raise typer.Exit(5)
+        return
     from recipes import auditing
 
     if show_fields:
