@@ -25,7 +25,7 @@ from recipes.empirical_result import CanaryAudit, Empirical, RowAttacks, interva
 from recipes.errors import InputError
 from recipes.files import locked, write_json
 from recipes.record_scores import Scores, Values, score
-from recipes.run import Run, open_run
+from recipes.run import Run, open_run, spent
 from recipes.training import refuse_other_rows
 
 __all__ = ["audit", "show"]
@@ -67,8 +67,8 @@ def _audit(run: Run, narrator: Narrator) -> Empirical:
         raise InputError(f"{run.folder} holds no trained adapter; finish it with: assay train")
     domain = domains.read(run.recipe, run.source)
     refuse_other_rows(run, domain)
-    design = planting.opened(run)  # a broken seal ends it before anything is scored
     epsilon, delta = _claim(run)
+    design = planting.opened(run)  # a broken seal ends it before anything is scored
     with locked(run.folder):
         drawn = (*design.canaries, *design.controls) if design else ()
         scores = score(run, domain, drawn, narrator)
@@ -84,16 +84,16 @@ def _audit(run: Run, narrator: Narrator) -> Empirical:
                 scores.base_members, scores.base_others, confidence=CONTROL_CONFIDENCE
             ),
         ),
-        canaries=_canary_audit(design, scores, epsilon, delta) if design else None,
+        canaries=canary_audit(design, scores, epsilon, delta) if design else None,
     )
 
 
 def _claim(run: Run) -> tuple[float | None, float]:
     """Return the epsilon that a run claims to have spent, and its delta."""
-    if run.recipe.privacy is None:
+    epsilon = spent(run)
+    if epsilon is None:
         return None, DELTA_OF_A_PLAIN_RUN
     summary = verify(run.ledger)
-    epsilon = summary.epsilon_spent
     is_claim = summary.is_private and math.isfinite(epsilon)  # no seed, and some noise
     return (epsilon if is_claim else None), summary.plan.delta
 
@@ -102,7 +102,7 @@ def _attacks(members: Mapping[str, Values], others: Mapping[str, Values]) -> tup
     return tuple(membership.attack(name, members[name], others[name]) for name in members)
 
 
-def _canary_audit(
+def canary_audit(
     design: Design, scores: Scores, epsilon: float | None, delta: float
 ) -> CanaryAudit:
     """Guess the coins by the registered statistic, and see to the controls."""

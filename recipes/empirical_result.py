@@ -15,6 +15,9 @@ from privacy.one_run import OneRun
 
 SCHEMA = 1
 
+FEW_ROWS = 100
+"""Of either kind, with fewer of which an AUC says little: its standard error at chance is 0.04."""
+
 Verdict = Literal["no claim", "no canaries", "not refuted", "refuted", "void"]
 
 
@@ -81,13 +84,22 @@ class Empirical:
 
 def words(found: Empirical) -> list[str]:
     """Say what was found, and what does not follow from it, for a reader without statistics."""
-    best = max(found.rows.attacks, key=lambda attack: attack.auc.value)
+    attacks = found.rows.attacks
+    best = max(attacks, key=lambda attack: attack.auc.value)
     said = [
-        f"Told apart by {best.statistic}, a row that {found.name} was trained on looks more "
-        f"familiar than one it was not in {best.auc.value:.0%} of such pairs (50 % is chance). "
-        "This describes one attack on these rows; no bound on epsilon follows from it, and a "
-        "better attack may find more."
+        f"By {best.statistic}, the best of {len(attacks)} scores, a row that was trained on looks "
+        f"more familiar than one that was not in {best.auc.value:.0%} of such pairs (half is "
+        "chance). That describes these attacks on these rows: no bound on epsilon follows, the "
+        "two kinds of rows may differ otherwise, and a better attack may find more.",
     ]
+    fewest = min(best.auc.num_members, best.auc.num_non_members)
+    if fewest < FEW_ROWS:
+        said.append(f"There are only {fewest} rows of one kind, so those figures are rough.")
+    if found.is_private:
+        said.append(
+            "The figures on its own rows are computed from private rows and are outside the "
+            "guarantee; keep them in the house. Those on canaries concern made-up records alone."
+        )
     if not found.rows.base_alone.holds_half:
         said.append(
             "The base alone, which was trained on none of these rows, tells the two kinds apart "
@@ -169,6 +181,11 @@ def show(results: Sequence[Empirical]) -> None:
         cells = [Text(column.get(name, "" if is_section else "-")) for column in columns]
         table.add_row(Text(name, "bold" if is_section else ""), *cells, end_section=False)
     console.print(table)
+    console.print(
+        "AUC: chance that what was trained on scores higher, with its 95 % interval (of the two "
+        "controls, base alone and never/never, 99 %; they should hold 0.5). (*) registered before "
+        "training."
+    )
     for one in results:
         console.print(Text(f"\n{one.name}: {one.verdict}", "bold"))
         for sentence in words(one):
@@ -187,7 +204,7 @@ def _figures(found: Empirical) -> dict[str, str]:
         "epsilon claimed": claim,
         "OWN ROWS": f"{auc.num_members} trained on, {auc.num_non_members} not",
         **_of_attacks("rows", rows.attacks),
-        "rows: base alone (control, 99 %)": interval(rows.base_alone),
+        "rows: AUC by base alone": interval(rows.base_alone),
     }
     if found.canaries is None:
         return figures | {"CANARIES": "none"}
@@ -198,15 +215,15 @@ def _figures(found: Empirical) -> dict[str, str]:
         **_of_attacks("canaries", audit.attacks, audit.statistic),
         "canaries: exposure": f"median {audit.exposure.median:.1f}, largest "
         f"{audit.exposure.largest:.1f} of {audit.exposure.cap:.1f} bits",
-        "canaries: never against never (control, 99 %)": interval(audit.never_against_never),
+        "canaries: AUC never/never": interval(audit.never_against_never),
         "right guesses": f"{result.num_correct} of {result.num_guesses}",
-        "epsilon at least (95 %)": f"{result.epsilon_lower:.2f}" + (" VOID" if audit.void else ""),
-        "  at most, all guesses right": f"{power.epsilon_at_most:.2f}",
-        "  if the claim is exact: median, 95 % below": "-"
+        "epsilon at least, 95 %": f"{result.epsilon_lower:.2f}" + (" VOID" if audit.void else ""),
+        "  power: at most": f"{power.epsilon_at_most:.2f}",
+        "  power: if claim exact": "-"
         if power.median is None
-        else f"{power.median:.2f}, {power.high:.2f}",
+        else f"{power.median:.2f} (95 % below {power.high:.2f})",
         "p-value of the claim": "-" if result.p_value is None else f"{result.p_value:.2g}",
-        "verdict on the claim": found.verdict,
+        "verdict": found.verdict,
     }
 
 
@@ -214,13 +231,13 @@ def _of_attacks(what: str, attacks: Sequence[Attack], registered: str = "") -> d
     figures = {}
     for attack in attacks:
         name = f"{what}: AUC by {attack.statistic}"
-        mark = " (registered)" if attack.statistic == registered else ""
+        mark = " (*)" if attack.statistic == registered else ""
         figures[name + mark] = interval(attack.auc)
     for attack in attacks:
         if attack.true_positives is not None:
             found = attack.true_positives
             rate = f"{found.false_positive_rate:.3g}"
-            figures[f"{what}: found at {rate} false alarms by {attack.statistic}"] = (
+            figures[f"{what}: found at FPR {rate}, {attack.statistic}"] = (
                 f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
             )
     return figures

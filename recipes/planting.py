@@ -21,6 +21,11 @@ SEALED = "canaries.json"
 """File of a run folder: canaries, coins and salt, written before the first step."""
 
 
+STATISTIC = "loss"
+"""The score that is registered. For canaries of random tokens it did better than the reference to
+the base and than min-k, in private runs (AUC 0.69, 0.66 and 0.62) and in short plain ones."""
+
+
 @dataclass(frozen=True)
 class Planted:
     """The canaries of a run, as training takes them."""
@@ -61,7 +66,7 @@ def plant(run: Run, domain: Domain, base: Base) -> Planted | None:
         drawn = canaries.design(
             run.recipe.data.canaries,
             ordinary_tokens(base.tokenizer),
-            statistic=statistic_of(domain),
+            statistic=STATISTIC,
             num_classes=len(domain.labels),
         )
         write_text(path, drawn.to_json())
@@ -75,11 +80,6 @@ def plant(run: Run, domain: Domain, base: Base) -> Planted | None:
     )
     _refuse_unlearned(design.canaries, examples, run)
     return Planted(design, examples)
-
-
-def statistic_of(domain: Domain) -> str:
-    """Return the score that is registered: for a language model, relative to its base."""
-    return "reference" if domain.head == "causal-lm" else "loss"
 
 
 def opened(run: Run) -> Design | None:
