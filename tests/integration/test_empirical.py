@@ -1,4 +1,4 @@
-"""The empirical audit end to end: canaries planted, trained on, opened and attacked, by the command."""
+"""The empirical audit end to end: canaries are planted, trained on, opened and attacked."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ COINS = np.array([canary.is_in for canary in DESIGN.canaries])
 def scored(
     *, lift: float = 0.0, never: float = 0.0, sign: float = 1.0, drawn: Design = DESIGN
 ) -> Scores:
-    """Scores of canaries: noise, ``lift`` more where trained on, ``never`` more where coins said no."""
+    """Noise, ``lift`` more where a canary was trained on, ``never`` more where its coin said no."""
     values = np.random.default_rng(0).normal(size=len(drawn.canaries) + len(drawn.controls))
     values[: len(COINS)] += lift * COINS + never * ~COINS
     rows = {"loss": np.zeros(10)}
@@ -77,12 +77,12 @@ def test_a_score_that_is_upside_down_voids_the_audit_in_words() -> None:
 def test_sound_audits_are_seldom_voided() -> None:
     """By a control at 99 %, and by one side of another."""
     voided = 0
-    for seed in range(100):
+    for seed in range(60):
         values = np.random.default_rng(seed).normal(size=300)
         rows = {"loss": np.zeros(2)}
         drawn = Scores(rows, rows, {"loss": values}, np.zeros(2), np.zeros(2))
         voided += bool(empirical.canary_audit(DESIGN, drawn, None, 1e-5).void)
-    assert voided <= 5  # expected 1.5; more than 5 has a chance of 0.4 %
+    assert voided <= 4  # expected 0.9; more than 4 has a chance of 0.2 %
 
 
 def test_a_run_without_canaries_or_claim_is_described_and_not_bounded() -> None:

@@ -54,7 +54,7 @@ def test_a_canary_is_learned_whole_or_not_at_all_as_its_coin_says(
 
 
 def test_the_number_of_units_is_the_same_however_the_coins_fall(tmp_path: Path) -> None:
-    run, domain = begun(tmp_path, privacy={"epsilon": 8.0})
+    run, domain = begun(tmp_path, privacy={"epsilon": None, "noise_multiplier": 1.0})
     planted = planting.plant(run, domain, BASE)
     assert planted is not None
     num_rows = len(domain.parts.train)
@@ -96,7 +96,7 @@ def test_coins_that_are_changed_after_training_began_end_the_run_and_the_audit(
 
 
 def test_a_private_run_commits_in_its_ledger_too(tmp_path: Path) -> None:
-    run, domain = begun(tmp_path, privacy={"epsilon": 8.0})
+    run, domain = begun(tmp_path, privacy={"epsilon": None, "noise_multiplier": 1.0})
     planted = planting.plant(run, domain, BASE)
     assert planted is not None
     declare(run, planted)
