@@ -15,9 +15,9 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from privacy.coin_guesses import rounds
 from privacy.errors import LedgerError, PrivacyError
 from privacy.mechanism import OS_RANDOMNESS, Randomness
-from privacy.one_run import rounds
 
 NUM_TOKENS = 16
 """Of a canary. Random tokens are hard to guess and, being unlike any text, easily remembered."""

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from privacy.one_run import SHARES, audit, lower_bound, num_correct, p_value, power, rounds
+from privacy.audit_power import power
+from privacy.coin_guesses import SHARES, lower_bound, num_correct, p_value, rounds
+from privacy.one_run import audit
 
 # the survey's table: 95 %, delta 1e-5, r = m guesses of which a share is right
 BOUNDS = {
