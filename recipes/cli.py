@@ -317,8 +317,10 @@ def audit(
     Example: assay audit --sample-rate 0.0256 --noise-multiplier 0.8 --steps 117 --delta 1e-5
     """
     if empirical or beside:
-        if target is None or not empirical:
-            _fail("several runs, or none, go with --empirical: assay audit RUN... --empirical", 2)
+        if target is None:
+            _fail("no run is named: assay audit RUN... --empirical", 2)
+        if not empirical:
+            _fail("several runs go together with --empirical: assay audit RUN... --empirical", 2)
         from recipes import empirical as story
 
         results = story.audit([target, *beside], _narrator())
