@@ -64,8 +64,8 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
         provenance.add(run.folder / RECORD, "rows_left_out", unlearned)
     if planted:
         narrator.say(
-            f"{len(planted.examples)} canaries stand among the {len(examples)} rows, each trained on "
-            f"if its coin said so; the coins are sealed in {planting.SEALED}"
+            f"{len(planted.examples)} of {len(examples)} rows are canaries, each trained on if its "
+            f"coin said so; the coins are sealed in {planting.SEALED}"
         )
     sealed = planted.design.commitment if planted else ""
     rule = _private_rule(run, domain, plan, members, sealed, narrator) if plan else None
