@@ -217,6 +217,36 @@ class LanguageModel:
         asked = [[list(context), list(text)] for context, text in pairs]
         return [scores[0] for scores in self._score("tokens", asked, encode, progress=progress)]
 
+    def token_loglikelihoods(
+        self,
+        requests: Sequence[tuple[Sequence[int], Sequence[bool]]],
+        progress: Progress = quiet,
+    ) -> list[list[float]]:
+        """Return the log-likelihood of each scored token, in nats, given all tokens before it.
+
+        Args:
+            requests: token ids, and of each token whether it is scored; the first never is,
+                because nothing stands before it.
+            progress: called with the number of requests done.
+
+        Raises:
+            EvaluationError: as `score`.
+        """
+
+        def encode(i: int) -> Tokens:
+            ids, is_scored = requests[i]
+            owners = [-1] * len(ids)
+            num = 0
+            for place in range(1, len(ids)):
+                if is_scored[place]:
+                    owners[place] = num
+                    num += 1
+            return self._request(list(ids), owners, num)
+
+        asked = [[list(ids), [int(one) for one in is_scored]] for ids, is_scored in requests]
+        found = self._score("each token", asked, encode, progress=progress)
+        return [[score.value for score in scores] for scores in found]
+
     def _score(
         self,
         kind: str,

@@ -40,6 +40,8 @@ class LedgerSummary:
     covered: frozenset[str]
     """Fingerprints of what was under the clipping bound; more than one means that it changed."""
     size_bytes: int
+    canaries: str = ""
+    """Commitment to the canaries among the data; empty if there are none."""
 
     @property
     def steps_charged(self) -> int:
@@ -92,6 +94,7 @@ def verify(path: str | os.PathLike[str]) -> LedgerSummary:
         steps=tuple(int(entry["step"]) for entry in charges),
         covered=frozenset(str(entry["covered"]) for entry in charges),
         size_bytes=found.size_bytes,
+        canaries=str(header.get("canaries", "")),
     )
 
 
@@ -107,7 +110,13 @@ class Ledger:
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], plan: DPPlan, *, data: str, is_private: bool
+        cls,
+        path: str | os.PathLike[str],
+        plan: DPPlan,
+        *,
+        data: str,
+        is_private: bool,
+        canaries: str = "",
     ) -> Self:
         """Begin a ledger, or go on with the one that is there.
 
@@ -116,6 +125,7 @@ class Ledger:
             plan: what is going to be run.
             data: fingerprint of the training data.
             is_private: of the randomness in use; a seeded run is stamped as not private.
+            canaries: the commitment to those among the data (`privacy.canaries`), if there are any.
 
         Raises:
             LedgerError: if the ledger is damaged, or was begun for another plan, other data or
@@ -130,12 +140,13 @@ class Ledger:
                 "plan": dataclasses.asdict(plan),
                 "data": data,
                 "is_private": is_private,
+                **({"canaries": canaries} if canaries else {}),
                 # two runs of one plan on the same data are two runs, and each is accounted
                 "run": secrets.token_hex(16),
             }
             chain.begin(path, header)
         summary = verify(path)
-        wanted = {"plan": plan, "data": data, "is_private": is_private}
+        wanted = {"plan": plan, "data": data, "is_private": is_private, "canaries": canaries}
         for what, value in wanted.items():
             if getattr(summary, what) != value:
                 raise LedgerError(

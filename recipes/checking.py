@@ -130,7 +130,7 @@ def plan(recipe: Recipe, folder: Path) -> dict[str, Any]:
     domain = domains.read(recipe, folder)
     base_folder = checkpoints.resolve(recipe.base)
     size = sum(p.stat().st_size for p in base_folder.glob("*.safetensors"))
-    num_rows = len(domain.parts.train)
+    num_rows = len(domain.parts.train) + recipe.data.canaries
     per_epoch = math.ceil(num_rows / recipe.train.batch_size)
     planned: dict[str, Any] = {
         "rows": domain.parts.manifest()["rows"],

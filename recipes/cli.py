@@ -295,6 +295,13 @@ def audit(
             help="A recipe, a run, a release, an account (.jsonl), a described run (.json).",
         ),
     ] = None,
+    beside: Annotated[
+        list[Path],
+        typer.Argument(metavar="[RUN]...", help="Further runs, with --empirical: side by side."),
+    ] = [],  # noqa: B006
+    empirical: Annotated[
+        bool, typer.Option("--empirical", help="Attack runs: canaries, membership inference.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="DIR", help="Write the privacy report of a run there."),
@@ -318,12 +325,27 @@ def audit(
 
     Example: assay audit runs/handbook-qa-private -o privacy
 
+    Example: assay audit runs/handbook-qa-private runs/handbook-qa --empirical
+
     Example: assay audit --examples 10000 --batch-size 256 --epochs 3 --target-epsilon 8
 
     Example: assay audit their-run.json
 
     Example: assay audit --sample-rate 0.0256 --noise-multiplier 0.8 --steps 117 --delta 1e-5
     """
+    if empirical or beside:
+        if target is None:
+            _fail("no run is named: assay audit RUN... --empirical", 2)
+        if not empirical:
+            _fail("several runs go together with --empirical: assay audit RUN... --empirical", 2)
+        from recipes import empirical as story
+
+        results = story.audit([target, *beside], _narrator())
+        values = [one.to_json() for one in results]
+        _print(values, as_json, lambda: story.show(results))
+        if any(one.verdict == "refuted" for one in results):
+            raise typer.Exit(5)
+        return
     from recipes import auditing
 
     if show_fields:

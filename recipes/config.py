@@ -51,6 +51,10 @@ class DataConfig(Settings):
     group: str | None = None
     """Column (theirs) whose values must not straddle a split: customer, document, dialogue."""
 
+    canaries: Literal[0] | Annotated[int, Field(ge=20)] = 0
+    """Made-up records mixed into the training rows, each by the toss of a coin, for `assay audit
+    --empirical` afterwards. 400 or more show gross errors; they cost some utility. 0: none."""
+
     drop_bad_rows: bool = False
     """Leave out rows that cannot be used, counted and listed in data.json; else they are errors."""
 

@@ -21,7 +21,7 @@ from privacy.provable import mechanism_of, of_group, said
 from privacy.refusals import refused
 from privacy.self_test import Check, self_test
 from privacy.trainer import private_trainer
-from recipes import config, data, domains, provenance
+from recipes import config, data, domains, planting, provenance
 from recipes.config import Recipe
 from recipes.console import Bar, Narrator
 from recipes.domains import Domain
@@ -35,7 +35,7 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
     """Train the adapter, unless the run folder holds it already."""
     recipe = run.recipe
     folder = checkpoints.resolve(recipe.base)
-    _refuse_other_rows(run, domain)
+    refuse_other_rows(run, domain)
     refuse_other_base(run, folder)
     if (run.folder / "adapter").is_dir() and (run.folder / RECORD).is_file():
         narrator.say(f"trained already: {run.folder / 'adapter'}")
@@ -51,9 +51,14 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
     plan = private_plan(recipe, len(members)) if recipe.privacy else None
     if recipe.train.class_weights == "balanced":
         examples = weigh_classes(examples, len(domain.labels))
+    planted = planting.plant(run, domain, base)
+    if planted:
+        examples += planted.examples
     write_text(run.folder / "resolved.yaml", config.dump(recipe))
     write_json(run.folder / "data.json", domain.parts.manifest())
-    write_json(run.folder / RECORD, provenance.begin(run.source, recipe, base, domain.parts))
+    record = provenance.begin(run.source, recipe, base, domain.parts)
+    # at once, or a crash in between would let a resumed run toss its coins again
+    write_json(run.folder / RECORD, record | ({"canaries": planted.declare()} if planted else {}))
     if cut:
         narrator.say(
             f"{len(cut)} rows are cut at {recipe.train.max_length} tokens, and {len(unlearned)} of "
@@ -61,7 +66,13 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
         )
         provenance.add(run.folder / RECORD, "rows_cut", cut)
         provenance.add(run.folder / RECORD, "rows_left_out", unlearned)
-    rule = _private_rule(run, domain, plan, learned, members, narrator) if plan else None
+    if planted:
+        narrator.say(
+            f"{len(planted.examples)} of {len(examples)} rows are canaries, each trained on if its "
+            f"coin said so; the coins are sealed in {planting.SEALED}"
+        )
+    sealed = planted.design.commitment if planted else ""
+    rule = _private_rule(run, domain, plan, learned, members, sealed, narrator) if plan else None
     if any((run.folder / "checkpoints").glob("checkpoint-*")):
         narrator.say(f"going on with the interrupted run in {run.folder} (--fresh begins anew)")
     narrator.say(
@@ -104,8 +115,12 @@ def _tidy(run: Run) -> None:
         shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
 
 
-def _refuse_other_rows(run: Run, domain: Domain) -> None:
-    """Refuse to go on with a run whose files have changed since it began."""
+def refuse_other_rows(run: Run, domain: Domain) -> None:
+    """Refuse to go on with a run whose files have changed since it began.
+
+    Raises:
+        InputError: if they have.
+    """
     manifest = run.folder / "data.json"
     if not manifest.is_file():
         return
@@ -178,12 +193,16 @@ def private_plan(recipe: Recipe, num_examples: int) -> DPPlan:
 def private_units(recipe: Recipe, rows: Sequence[data.Checked[Any]]) -> list[list[int]]:
     """Return the numbers of the rows of each unit of privacy.
 
+    Behind the rows come the recipe's canaries, each a unit by itself, whether its coin put it in
+    or a blank in its place: the number of units tells nothing of the coins.
+
     Raises:
         InputError: if the unit is a column that the split does not keep together.
     """
     unit = recipe.privacy.unit if recipe.privacy else "example"
+    made_up = [[len(rows) + i] for i in range(recipe.data.canaries)]
     if unit == "example":
-        return [[i] for i in range(len(rows))]
+        return [[i] for i in range(len(rows))] + made_up
     if unit != recipe.data.group:
         raise InputError(
             f"privacy.unit: {unit!r} must also be data.group (it is {recipe.data.group!r}), "
@@ -192,7 +211,7 @@ def private_units(recipe: Recipe, rows: Sequence[data.Checked[Any]]) -> list[lis
     members: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
         members.setdefault(str(row.group), []).append(i)
-    return list(members.values())
+    return list(members.values()) + made_up
 
 
 def _private_rule(
@@ -201,6 +220,7 @@ def _private_rule(
     plan: DPPlan,
     learned: Sequence[data.Checked[Any]],
     members: list[list[int]],
+    sealed: str,
     narrator: Narrator,
 ) -> StepRule:
     """Test the mechanism, open the ledger, and say how a private step is made."""
@@ -215,9 +235,11 @@ def _private_rule(
         plan,
         data=data.fingerprint(domain.parts.train),
         is_private=OS_RANDOMNESS.is_private,
+        canaries=sealed,
     )
     _charge_account(run, domain, plan, ledger, narrator)
-    largest = _count_units(run, learned, members, plan, narrator)
+    units_of_rows = members[: len(members) - run.recipe.data.canaries]  # canaries are nobody's
+    largest = _count_units(run, learned, units_of_rows, plan, narrator)
     if largest > 1:
         narrator.say(
             f"the unit of privacy is {plan.unit}: {len(members)} of them, with up to {largest} "

@@ -475,6 +475,18 @@ def test_a_text_is_greedy_when_each_token_is_the_first_choice(
     assert [ll.num_tokens for ll in found] == [4, 4, 3, 0]
 
 
+def test_each_scored_token_gets_its_own_loglikelihood(causal_model: Any, tokenizer: Any) -> None:
+    ids = tokenizer("It left on Monday.", add_special_tokens=False)["input_ids"]
+    masks = ([True] * len(ids), [i % 3 == 0 for i in range(len(ids))], [False] * len(ids))
+    found = LanguageModel(causal_model, tokenizer).token_loglikelihoods([(ids, m) for m in masks])
+    with torch.no_grad():
+        logits = causal_model(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
+    for mask, scores in zip(masks, found, strict=True):
+        # nothing stands before the first token, so it is not scored whatever the mask says
+        expected = [float(logits[t - 1, ids[t]]) for t in range(1, len(ids)) if mask[t]]
+        assert scores == pytest.approx(expected, abs=1e-4)
+
+
 def test_a_token_that_spans_the_boundary_is_reported(
     causal_model: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
