@@ -243,12 +243,13 @@ def check_digests(rule: EqualRule, digests: Mapping[str, str]) -> list[Check]:
     """Hold each digest that the policy states against the one that was found."""
     checks = []
     for name, wanted in rule.wanted().items():
-        asked = Asked("equal", "digest", name, f"{name} is {wanted}", f"equal/{name}")
+        text = f"{name} is {wanted[:19]}..."
+        asked = Asked("equal", "digest", name, text, f"equal/{name}")
         seen = digests.get(name)
         if seen is None:
             checks.append(asked.unseen("nothing of this name was found"))
             continue
-        reason = "it is" if seen == wanted else f"it is {seen}"
+        reason = "it is" if seen == wanted else f"it is {seen}, and {wanted} is asked for"
         checks.append(asked.plain(math.nan, reason, holds=seen == wanted))
     return checks
 

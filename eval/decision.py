@@ -116,7 +116,7 @@ class Decision:
         """FAIL if any check failed that no override stands for, then UNDECIDED, then a pass."""
         missed = [check for check in self.checks if not check.passed]
         closed = {c.outcome for c in missed if not any(o.stands_for(c) for o in self.overrides)}
-        if not self.checks or "FAIL" in closed:
+        if not self.checks or closed - {"UNDECIDED"}:
             return "FAIL"
         if closed:
             return "UNDECIDED"
