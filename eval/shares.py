@@ -84,3 +84,44 @@ def smallest_detectable_difference(
     if not (spread >= 0 and n >= 1 and 0 < confidence < 1 and 0 < power < 1):
         raise ValueError(f"impossible design: {spread=}, {n=}, {confidence=}, {power=}")
     return float((ndtri((1 + confidence) / 2) + ndtri(power)) * spread / math.sqrt(n))
+
+
+def items_to_settle(
+    value: float, end: float, limit: float, n: int, *, confidence: float = 0.95, power: float = 0.8
+) -> int | None:
+    """Return how many more items would bring the pessimistic end of an interval to its bound.
+
+    Two assumptions, both stated with the result. The true figure is the one measured; and the
+    interval's width falls with ``1 / sqrt(n)``. Then the end reaches the limit with this power when
+
+        n' = n * (|value - end| / |value - limit|)^2 * ((z_{1-alpha/2} + z_power) / z_{1-alpha/2})^2
+
+    A difference of 0 without any item that differs is wide by the rule of three, which falls with
+    1 / n: there n' is the n at which ``1 - alpha^(1/n)`` is the limit itself. Other intervals near
+    the end of their range narrow faster than assumed, and need fewer.
+
+    Args:
+        value: the figure, on the good side of ``limit``.
+        end: the pessimistic end of its interval, on the other.
+        limit: the bound.
+        n: items behind the figure.
+        confidence: of the interval.
+        power: chance that so many items bring the end to the limit.
+
+    Returns:
+        ``n' - n``, at least 1; None where the figure lies on the bound, and no number would do.
+
+    Example:
+        >>> items_to_settle(0.52, 0.43, 0.5, n=60), items_to_settle(0.5, 0.43, 0.5, n=60)
+        (2423, None)
+    """
+    width, room = abs(value - end), abs(value - limit)
+    if room == 0:
+        return None
+    alpha = 1 - confidence
+    if value == 0 and math.isclose(width, 1 - alpha ** (1 / n)) and room < 1:
+        needed = math.log(alpha) / math.log1p(-room)
+    else:
+        quantile = float(ndtri(1 - alpha / 2))
+        needed = n * (width / room * (1 + float(ndtri(power)) / quantile)) ** 2
+    return max(1, math.ceil(needed) - n)

@@ -213,15 +213,48 @@ def compare(
 
 
 @app.command()
-def gate(folder: RunFolder, as_json: Json = False) -> None:
-    """Decide again on a run that was evaluated; exit code 3 when refused.
+def gate(
+    folder: RunFolder,
+    override: Annotated[
+        str | None,
+        typer.Option(metavar="RULE", help="Let it pass although it missed this rule."),
+    ] = None,
+    by: Annotated[str, typer.Option(metavar="NAME", help="Who answers for the override.")] = "",
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, in a sentence.")] = "",
+    ticket: Annotated[str, typer.Option(metavar="ID", help="Where it is written down.")] = "",
+    expires: Annotated[
+        str, typer.Option(metavar="YYYY-MM-DD", help="Last day on which the override holds.")
+    ] = "",
+    approve: Annotated[bool, typer.Option("--approve", help="Sign that it may leave.")] = False,
+    key: Annotated[
+        Path | None, typer.Option(metavar="PEM", help="The approver's private key.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Decide again on a run that was evaluated; exit code 3 when refused or undecided.
+
+    An override is for this model under this policy, and only for a rule that the policy marks
+    overridable. An approval is a signature over the decision, by a key that the policy names.
 
     Example: assay gate runs/handbook-qa
+
+    Example: assay gate runs/handbook-qa --override accuracy/f1/at_least --by "A. Lovelace"
+    --reason "the new questions are harder, see the ticket" --ticket QA-12 --expires 2027-01-31
+
+    Example: assay gate runs/handbook-qa --approve --key approver.pem
     """
     from recipes import pipeline
     from recipes.run import open_run
 
-    outcome = pipeline.gate_again(open_run(folder))
+    said = {"by": by, "reason": reason, "ticket": ticket, "expires": expires}
+    if approve != (key is not None):
+        _fail("--approve and --key KEY.pem go together", 2)
+    if override is None and any(said.values()):
+        _fail(f"--{next(k for k, v in said.items() if v)} belongs to --override RULE", 2)
+    if override is not None and approve:
+        _fail("override first, then approve what that made", 2)
+    plea = None if override is None else pipeline.Plea(override, **said)
+    outcome = pipeline.gate_again(open_run(folder), plea, key)
     _print(vars(outcome), as_json, lambda: _show_outcome(outcome))
     pipeline.refuse_unless_passed(outcome)
 
@@ -418,15 +451,22 @@ def _print(values: Any, as_json: bool, show: Callable[[], None]) -> None:
 
 
 def _show_outcome(outcome: Any) -> None:
-    word = "PASSED" if outcome.passed else "REFUSED"
+    for one in outcome.decision["overrides"]:
+        print(
+            f"  OVERRIDE  {one['rule']} by {one['by']}, {one['ticket']}, until {one['expires']}: "
+            f"{one['reason']}"
+        )
     for one in outcome.decision["checks"]:
-        verdict = "pass" if one["passed"] else "FAIL"
+        verdict = "pass" if one["passed"] else one["outcome"]
         print(f"  {verdict}  {one['family']}, {one['rule']}: {one['reason']}")
+    if outcome.approval:
+        print(f"  approval: {outcome.approval}")
     if outcome.epsilon is not None:
         print(f"  epsilon spent: {outcome.epsilon:.3f}")
     if outcome.merged:
         print(f"  merged model: {outcome.merged}")
-    print(f"{word}  report: {outcome.report}")
+    word = {"PASS": "PASSED", "FAIL": "REFUSED", "PASS BY OVERRIDE": "PASSED BY OVERRIDE"}
+    print(f"{word.get(outcome.outcome, outcome.outcome)}  report: {outcome.report}")
 
 
 def main() -> NoReturn:

@@ -15,7 +15,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scalarbool import ScalarBoolean
 
-from eval.gate import GatePolicy
+from eval.policy import ONE_RULE, SEVERAL_RULES, GatePolicy
 from finetune.config import AdapterConfig, CheckpointConfig, Names, Settings, TrainConfig
 from privacy.plan import PrivacyConfig
 from privacy.refusals import why_unknown
@@ -221,6 +221,8 @@ def _known_part(values: Any, found: Any) -> Location:
         is_in_mapping = isinstance(values, dict) and part in values
         if is_in_list or is_in_mapping:
             values = values[part]
+        elif part in (ONE_RULE, SEVERAL_RULES):
+            continue  # the form of a family's rules, which was told by what is there
         elif found["type"] != "missing":
             break  # the name of a union's member
         known.append(part)
@@ -281,15 +283,21 @@ def _explain(ones: Sequence[Any], location: Sequence[int | str]) -> str:
 def _keys_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
     """Return the valid keys of the settings class at a path."""
     for part in location:
-        field = model.model_fields.get(str(part))
-        if field is None:
+        if isinstance(part, int):
+            continue  # a place in a list, whose items are all of one class
+        field = model.model_fields.get(part)
+        inner = None if field is None else _settings_in(field.annotation)
+        if inner is None:
             return []
-        kinds = [field.annotation, *get_args(field.annotation)]
-        inner = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
-        if not inner:
-            return []
-        model = inner[0]
+        model = inner
     return list(model.model_fields)
+
+
+def _settings_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the settings class in an annotation, under whatever unions and lists; None if none."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_settings_in, get_args(annotation))), None)
 
 
 def schema() -> dict[str, Any]:

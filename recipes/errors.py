@@ -33,3 +33,7 @@ class Problems(InputError):
 
 class GateRefused(Exception):
     """The gate refused the candidate. Exit code 3."""
+
+
+class DecisionVoid(Exception):
+    """A decision, or an approval of it, is not about what lies here any more. Exit code 5."""

@@ -7,7 +7,7 @@ from finetune.errors import InputError as FinetuneInputError
 from finetune.errors import IntegrityError
 from privacy.errors import BudgetSpent, LedgerError, PrivacyError
 from recipes.dsse import SignatureDiffers
-from recipes.errors import GateRefused, InputError
+from recipes.errors import DecisionVoid, GateRefused, InputError
 from recipes.ship import ReleaseDiffers
 
 INPUT, GATE, BUDGET, INTEGRITY = 2, 3, 4, 5
@@ -20,6 +20,7 @@ CODES: tuple[tuple[type[Exception], int], ...] = (
     (GateRefused, GATE),
     (BudgetSpent, BUDGET),
     (IntegrityError, INTEGRITY),
+    (DecisionVoid, INTEGRITY),
     (LedgerError, INTEGRITY),
     (ReleaseDiffers, INTEGRITY),
     (SignatureDiffers, INTEGRITY),

@@ -9,19 +9,18 @@ from typing import Any
 
 from eval import harness
 from eval.comparison import Evaluated
-from eval.gate import Check, Decision
+from eval.decision import Decision
 from eval.report import Candidate, Page, Privacy, render_html
 from eval.stats import Difference
 from eval.task import Report, Sample
 from privacy.audit import statement
 from privacy.ledger import verify
+from recipes import approvals
+from recipes.decisions import DECISION
 from recipes.domains import Domain
 from recipes.evaluating import differences
 from recipes.files import read_json, write_text
 from recipes.run import Run
-
-FIGURES = ("bound", "value", "low", "high")
-"""Of a check; null in its file where it is no finite number."""
 
 NOT_RECORDED = "not recorded"
 
@@ -66,12 +65,14 @@ def candidate(
     report = harness.read_report(run.folder / "eval" / kind)
     log = list(_log(run.folder / "training.jsonl"))
     record = read_json(run.folder / "record.json")
+    decision, approval = _decision(run, kind)
     return Candidate(
         name=name,
         report=report,
         samples=samples(run, kind, report),
         differences=differences,
-        decision=_decision(run, kind),
+        decision=decision,
+        approval=approval,
         settings=dict(_flat(json.loads(run.recipe.model_dump_json()))),
         cost=_cost(run, record, report),
         privacy=privacy_of(run, record),
@@ -151,17 +152,13 @@ def _report_file(run: Run, kind: str) -> Path:
     return run.folder / "eval" / kind / "report.json"
 
 
-def _decision(run: Run, kind: str) -> Decision | None:
-    path = run.folder / "eval" / kind / "decision.json"
+def _decision(run: Run, kind: str) -> tuple[Decision | None, str]:
+    """Return what the gate said, and who approved it, in words."""
+    path = run.folder / "eval" / kind / DECISION
     if not path.is_file():
-        return None
-    nan = float("nan")
-    return Decision(
-        tuple(
-            Check(**(check | {k: nan for k in FIGURES if check[k] is None}))
-            for check in read_json(path)["checks"]
-        )
-    )
+        return None, ""
+    said = read_json(path)
+    return Decision.from_json(said), approvals.in_words(said) if "policy" in said else ""
 
 
 def _log(path: Path) -> Iterator[dict[str, Any]]:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval import harness
-from eval.gate import Decision, decide
 from finetune import checkpoint as checkpoints
 from finetune import merge as merging
 from finetune.proof import prove
-from recipes import domains, page, provenance
+from recipes import approvals, decisions, domains, gating, page, provenance
 from recipes.console import Narrator
 from recipes.domains import Domain
 from recipes.errors import GateRefused
-from recipes.evaluating import differences, evaluate_adapter, evaluate_base, evaluate_merged
-from recipes.files import locked, read_json, write_json
+from recipes.evaluating import evaluate_adapter, evaluate_base, evaluate_merged
+from recipes.files import locked, read_json
+from recipes.gating import Plea, gate
 from recipes.run import RECORD, Run, spent
 from recipes.training import train_adapter
 
@@ -34,6 +33,14 @@ class Outcome:
     decision: dict[str, Any]
     merged: str | None
     epsilon: float | None
+    outcome: str
+    """PASS, FAIL, UNDECIDED or PASS BY OVERRIDE."""
+
+    approval: str
+    """Who approved and what is missing, in words; empty where nobody is asked."""
+
+    stopped: str = ""
+    """Why a model that passed was not merged; empty if it was, or was not to be."""
 
 
 def run_all(run: Run, narrator: Narrator) -> Outcome:
@@ -44,20 +51,37 @@ def run_all(run: Run, narrator: Narrator) -> Outcome:
         evaluate_base(run, domain, narrator)
         evaluate_adapter(run, domain, narrator)
         decision = gate(run, domain, "adapter")
-        merged = None
-        if decision.passed:
-            merged = merge_adapter(run, domain, narrator)
-            decision = gate(run, domain, "merged")
-        return _finish(run, domain, decision, merged)
+        merged, stopped = None, ""
+        if decision["passed"]:
+            try:
+                _require_open(run, "adapter")
+            except GateRefused as refusal:  # for want of an approval: the report is still written
+                stopped = str(refusal)
+            else:
+                merged = merge_adapter(run, domain, narrator)
+                decision = gate(run, domain, "merged")
+        return _finish(run, domain, decision, merged, stopped)
 
 
-def gate_again(run: Run) -> Outcome:
-    """Decide on what was evaluated: the merged model if there is one, else the adapter."""
+def gate_again(run: Run, plea: Plea | None = None, approver: Path | None = None) -> Outcome:
+    """Decide on what was evaluated: the merged model if there is one, else the adapter.
+
+    Args:
+        run: that was evaluated.
+        plea: for an override of one rule.
+        approver: private key of whoever approves the decision.
+    """
     domain = domains.read(run.recipe, run.source)
     merged = run.folder / "merged"
     with locked(run.folder):
         is_merged = (run.folder / "eval" / "merged" / "report.json").is_file() and merged.is_dir()
-        decision = gate(run, domain, "merged" if is_merged else "adapter")
+        kind = "merged" if is_merged else "adapter"
+        if plea is not None:
+            decision = gating.override(run, domain, kind, plea)
+        elif approver is not None:
+            decision = gating.approve(run, domain, kind, approver)
+        else:
+            decision = gate(run, domain, kind)
         return _finish(run, domain, decision, merged if is_merged else None)
 
 
@@ -65,59 +89,61 @@ def merge_again(run: Run, narrator: Narrator) -> Outcome:
     """Merge a run that the gate passed, and gate the merged model.
 
     Raises:
-        GateRefused: if the gate has not passed it.
+        GateRefused: if the gate has not passed it, or an approval is missing.
+        DecisionVoid: if the decision is not about what lies in the folder.
     """
     domain = domains.read(run.recipe, run.source)
     with locked(run.folder):
+        _require_open(run, "adapter")
         merged = merge_adapter(run, domain, narrator)
         return _finish(run, domain, gate(run, domain, "merged"), merged)
 
 
-def _finish(run: Run, domain: Domain, decision: Decision, merged: Path | None) -> Outcome:
+def _require_open(run: Run, kind: str) -> None:
+    decisions.require_open(run.folder, kind, candidate=gating.identity(run, kind))
+
+
+def _finish(
+    run: Run, domain: Domain, decision: dict[str, Any], merged: Path | None, stopped: str = ""
+) -> Outcome:
     report = page.write(run, domain)
     provenance.finish(run.folder / RECORD)
     return Outcome(
         run=str(run.folder),
-        passed=decision.passed,
+        passed=decision["passed"],
         report=str(report),
-        decision=decision.to_json(),
-        merged=str(merged) if merged and decision.passed else None,
+        decision=decision,
+        merged=str(merged) if merged and decision["passed"] else None,
         epsilon=spent(run),
+        outcome=decision["outcome"],
+        approval=approvals.in_words(decision),
+        stopped=stopped,
     )
 
 
 def refuse_unless_passed(outcome: Outcome) -> None:
-    """Turn a refusal into the exception that ends with exit code 3."""
+    """Turn a refusal into the exception that ends with exit code 3.
+
+    Raises:
+        GateRefused: if the gate said FAIL or UNDECIDED, or a model that passed was stopped.
+    """
+    said = "refused" if outcome.outcome == "FAIL" else f"is {outcome.outcome} on"
+    missed = [c for c in outcome.decision["checks"] if not c["passed"]]
     if not outcome.passed:
-        failed = [c for c in outcome.decision["checks"] if not c["passed"]]
         raise GateRefused(
             "\n".join(
                 [
-                    f"the gate refused {outcome.run}:",
-                    *(f"  {c['family']}, {c['rule']}: {c['reason']}" for c in failed),
+                    f"the gate {said} {outcome.run}:",
+                    *(
+                        f"  {c['outcome']}  {c['family']}, {c['rule']}: {c['reason']}"
+                        for c in missed
+                    ),
                     f"Nothing was shipped. Read {outcome.report}",
                 ]
             )
         )
-
-
-def gate(run: Run, domain: Domain, kind: str) -> Decision:
-    """Decide on the adapter or the merged model; decision.json is the last decision of the run."""
-    folder = run.folder / "eval" / kind
-    report = harness.read_report(folder)
-    found = differences(run, domain, kind)
-    flat = {f"{task}/{metric}": d for task, by in found.items() for metric, d in by.items()}
-    decision = decide(
-        run.recipe.gate,
-        report,
-        flat,
-        epsilon=spent(run),
-        is_private=run.recipe.privacy is not None,
-    )
-    written = {"schema": 1, "target": asdict(report.target)} | decision.to_json()
-    write_json(folder / "decision.json", written)
-    write_json(run.folder / "decision.json", written)
-    return decision
+    if outcome.stopped:
+        raise GateRefused(f"{outcome.stopped}\nNothing was merged. Read {outcome.report}")
 
 
 def merge_adapter(run: Run, domain: Domain, narrator: Narrator) -> Path:

@@ -15,7 +15,7 @@ from eval.report.standings import Score
 from eval.report.text import clean
 
 _PUNCTUATION = re.compile(r"([\\`*_\[\]#|~$])")
-_WORDS = {"passed": "PASSED", "refused": "REFUSED", "not asked": "NO GATE ASKED"}
+_RESULTS = {"PASS": "pass", "UNDECIDED": "**undecided**"}
 _DIRECTIONS = {"up": "higher is better", "down": "lower is better", "none": "descriptive"}
 
 
@@ -66,21 +66,33 @@ def _score(score: Score) -> str:
 
 
 def _verdict(found: Verdict) -> list[str]:
-    head = f"**{_WORDS[found.word]}**: {_escape(found.candidate)}"
+    word = "NO GATE ASKED" if found.word == "not asked" else found.word.upper()
+    head = f"**{word}**: {_escape(found.candidate)}"
     if found.word == "not asked":
         return [head]
     rows = [
         [
-            "pass" if row.passed else "**fail**",
+            _RESULTS.get(row.outcome, "**fail**") + " (overridden)" * row.is_overridden,
             _escape(row.rule),
-            _escape(f"{row.measured} {row.interval}" + " minus base" * row.is_difference),
+            _escape(f"{row.measured} {row.interval}{_minus(row.compared_with)}"),
             f"{row.n:,}" if row.n else "",
             _escape(row.reason),
         ]
         for row in found.rows
     ]
     head += f" ({found.num_passed} of {len(found.rows)} checks hold)"
-    return [head, _table(["check", "rule", "measured", "items", "reason"], rows)]
+    overrides = [
+        f"**OVERRIDDEN**: {_escape(o.rule)} by {_escape(o.by)}, ticket {_escape(o.ticket)}, until "
+        f"{_escape(o.expires)}: {_escape(o.reason)}"
+        for o in found.overrides
+    ]
+    approval = [f"Approval: {_escape(found.approval)}"] if found.approval else []
+    table = _table(["check", "rule", "measured", "items", "reason"], rows)
+    return [*overrides, head, *approval, table]
+
+
+def _minus(other: str) -> str:
+    return f" minus {other.removeprefix('the ')}" if other else ""
 
 
 def _wins(page: Page) -> list[str]:

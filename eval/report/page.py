@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from eval.gate import Decision
+from eval.decision import Decision
 from eval.stats import Difference
 from eval.task import Report, Sample
 
@@ -65,6 +65,9 @@ class Candidate:
 
     decision: Decision | None = None
     """What the gate said; None if no gate was asked."""
+
+    approval: str = ""
+    """Who approved the decision and what is missing; empty where nobody was asked."""
 
     settings: Mapping[str, str] = field(default_factory=dict)
     """The flattened configuration: dotted key, value."""

@@ -1,0 +1,394 @@
+"""A decision and what it binds: candidate, policy, results and data, by digest.
+
+``decision.json`` says of one model, under one policy, on one set of results, whether it may leave.
+It names all of these by SHA-256, so that one changed byte voids it. Here it is written, read and
+held against what lies in a run folder (`require_open`, before a merge and a shipment) or in a
+release folder (`differs_in_release`, by whoever received it). Neither needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from securesystemslib.signer import SSlibKey
+
+from eval import harness
+from eval.decision import Decision, Override
+from eval.errors import EvaluationError
+from eval.policy import FAMILIES, GatePolicy, release_name
+from eval.scores import without_text
+from eval.task import Sample, fingerprint
+from recipes import approvals, config
+from recipes.dsse import pem_of, read_public_key
+from recipes.errors import DecisionVoid, GateRefused, InputError
+from recipes.files import read_json, sha256_file
+
+SCHEMA = 2
+DECISION = "decision.json"
+LEDGER = "ledger.jsonl"
+
+NAMED_EVIDENCE = {
+    "merge_proof": "merged/merge.json:proof",
+    "privacy_self_test": "record.json:privacy_self_test",
+    "privacy_statement": LEDGER,
+}
+"""Where each named piece of evidence lies in a run folder."""
+
+
+def bound_policy(policy: GatePolicy, source: Path) -> dict[str, Any]:
+    """Return the policy as JSON values that hold no path: this is what a decision binds.
+
+    An earlier release is named by its folder's name (its results are bound beside the policy), and
+    an approver by the public key itself and not by the file that it was in.
+
+    Args:
+        policy: the gate section of a recipe.
+        source: where its relative paths start.
+
+    Raises:
+        InputError: if a public key cannot be read.
+    """
+    values: dict[str, Any] = policy.model_dump(mode="json", exclude_none=True)
+    for family in FAMILIES:
+        rules = values.get(family, [])
+        for rule in rules if isinstance(rules, list) else [rules]:
+            if "release" in rule:
+                rule["release"] = release_name(rule["release"])
+    if policy.approval is not None:
+        keys = [read_public_key(source / Path(key).expanduser()) for key in policy.approval.keys]
+        values["approval"]["keys"] = [pem_of(key) for key in keys]
+    return values
+
+
+def policy_digest(bound: Mapping[str, Any]) -> str:
+    """Return the digest of a policy in the form of `bound_policy`: its canonical JSON's SHA-256."""
+    return fingerprint(bound)
+
+
+def stated_policy_digest(bound: Mapping[str, Any]) -> str:
+    """Return the digest that `EqualRule.policy` states: of the policy without that line."""
+    equal = {key: value for key, value in bound.get("equal", {}).items() if key != "policy"}
+    return fingerprint({**bound, "equal": equal})
+
+
+def scores_digest(samples: Sequence[Sample]) -> str:
+    """Return the digest of per-item scores without text, however their file is laid out.
+
+    Args:
+        samples: what `eval.scores.without_text` gave, or what was read of its file.
+    """
+    return fingerprint([asdict(sample) for sample in samples])
+
+
+def binding(
+    folder: Path,
+    kind: str,
+    *,
+    candidate: str,
+    policy: Mapping[str, Any],
+    releases: Mapping[str, Path],
+    evidence: Sequence[str],
+) -> dict[str, Any]:
+    """Return the digests of all that a decision on a run's adapter or merged model rests on.
+
+    Args:
+        folder: the run folder.
+        kind: ``adapter`` or ``merged``.
+        candidate: identity of the model as it lies there now; not as a report remembers it.
+        policy: as `bound_policy` gives it.
+        releases: folders of the evaluations of earlier releases, by name.
+        evidence: names of the evidence that the policy asks of this kind.
+
+    Raises:
+        EvaluationError: if the results cannot be read.
+    """
+    report = harness.read_report(folder / "eval" / kind)
+    samples = {task: harness.read_samples(folder / "eval" / kind, task) for task in report.tasks}
+    compared = ("base", kind) if (folder / "eval" / "base" / "report.json").is_file() else (kind,)
+    bound: dict[str, Any] = {
+        "candidate": candidate,
+        "policy": policy_digest(policy),
+        "results": {
+            name: digest
+            for place in compared
+            for name, digest in results_digests(folder / "eval" / place, f"{place}/").items()
+        },
+        "scores": {
+            task: scores_digest(without_text(found, report.tasks[task].data))
+            for task, found in samples.items()
+        },
+        "data": {task: result.data for task, result in report.tasks.items()},
+    }
+    if releases:
+        bound["releases"] = {
+            name: fingerprint(results_digests(place)) for name, place in sorted(releases.items())
+        }
+    if evidence:
+        bound["evidence"] = {name: fingerprint(evidence_at(folder, name)) for name in evidence}
+    if (folder / LEDGER).is_file():
+        bound["ledger"] = f"sha256:{sha256_file(folder / LEDGER)}"
+    return bound
+
+
+def results_digests(evaluation: Path, prefix: str = "") -> dict[str, str]:
+    """Return the SHA-256 of a report's bytes and of those of its tasks' samples, by name.
+
+    Raises:
+        EvaluationError: if there is no report that can be read, or samples are missing.
+    """
+    names = ["report.json"]
+    names += [f"samples/{task}.jsonl" for task in harness.read_report(evaluation).tasks]
+    if missing := [name for name in names if not (evaluation / name).is_file()]:
+        raise EvaluationError(f"{evaluation} lacks {', '.join(missing)}; evaluate it again")
+    return {f"{prefix}{name}": f"sha256:{sha256_file(evaluation / name)}" for name in names}
+
+
+def evidence_at(folder: Path, name: str) -> Any:
+    """Return the JSON value of a piece of evidence in a run folder; None where there is none.
+
+    A file that is no JSON value (a ledger is a list of them) stands for the hash of its bytes.
+    """
+    file, _, key = NAMED_EVIDENCE.get(name, name).partition(":")
+    path = folder / file
+    if not path.is_file():
+        return None
+    if path.suffix == ".jsonl":
+        return sha256_file(path)
+    value = read_json(path)
+    for part in key.split(".") if key else ():
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def differing(bound: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each digest that is bound and now another, or on one side only."""
+    before, after = dict(_flat(bound)), dict(_flat(now))
+    return [
+        f"{name} is {after.get(name) or 'no more there'}, and the decision was made on "
+        f"{before.get(name) or 'none'}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+
+
+def read(folder: Path, kind: str) -> dict[str, Any]:
+    """Return the decision of a run on its adapter or its merged model.
+
+    Raises:
+        InputError: if there is none, or it is of a form that binds nothing.
+    """
+    path = folder / DECISION
+    if not path.is_file() or read_json(path)["target"]["kind"] != kind:
+        path = folder / "eval" / kind / DECISION
+    found: dict[str, Any] = read_json(path)
+    if found.get("schema") != SCHEMA:
+        raise InputError(
+            f"{path} is of form {found.get('schema')} and binds nothing; make it anew with: "
+            f"assay gate {folder}"
+        )
+    return found
+
+
+def require_open(
+    folder: Path,
+    kind: str,
+    *,
+    candidate: str,
+    signer: SSlibKey | None = None,
+    today: date | None = None,
+) -> dict[str, Any]:
+    """Return the decision that lets a run's model go on; whatever is not that is refused.
+
+    Args:
+        folder: the run folder.
+        kind: ``adapter`` before a merge, ``merged`` before a shipment.
+        candidate: identity of that model as it lies there now.
+        signer: public key of whoever signs the release, who then may not have approved it.
+        today: in UTC; overrides that expired before are void.
+
+    Raises:
+        GateRefused: if the gate did not pass it, an override has expired, or approvals are missing.
+        DecisionVoid: if anything that the decision binds has changed, if the decision contradicts
+            itself, or an approval is forged or of something else.
+        InputError: if there is no decision.
+    """
+    decision = read(folder, kind)
+    if not decision["passed"]:
+        said = "refused" if decision["outcome"] == "FAIL" else f"is {decision['outcome']} on"
+        raise GateRefused(
+            f"the gate {said} the {kind} model in {folder}, so it goes no further; see its "
+            "decision.json"
+        )
+    if decision["binds"]["candidate"] != candidate:
+        raise DecisionVoid(
+            f"the decision is about {decision['binds']['candidate']}, and the {kind} model in "
+            f"{folder} is {candidate}; gate it again with: assay gate {folder}"
+        )
+    problems = differing(decision["binds"], _binding_now(folder, kind, candidate))
+    problems += contradictions(decision)
+    _, wrong = approvals.checked(decision)
+    if problems or wrong:
+        raise DecisionVoid(
+            "\n".join(
+                [
+                    f"the decision on the {kind} model in {folder} is void:",
+                    *(f"  {problem}" for problem in [*problems, *wrong]),
+                    f"Decide again with: assay gate {folder} (evaluate it first, if results "
+                    "changed; approvals must then be given again)",
+                ]
+            )
+        )
+    closed = expired(decision, today) + approvals.missing(decision, signer)
+    if closed:
+        raise GateRefused(
+            "\n".join([f"the {kind} model in {folder} may not go on:", *map("  {}".format, closed)])
+        )
+    return decision
+
+
+def differs_in_release(
+    decision: Mapping[str, Any],
+    evaluation: Path,
+    *,
+    candidate: str,
+    ledger: Path | None = None,
+    signer: SSlibKey | None = None,
+    today: date | None = None,
+) -> list[str]:
+    """Return all in which a release folder is not what its decision says; empty if nothing.
+
+    The folder itself (every file listed, every hash right, the signature) is not looked at here.
+
+    Args:
+        decision: the parsed ``decision.json``.
+        evaluation: folder of ``report.json``, byte for byte that of the run, and of
+            ``samples/<task>.jsonl`` written through `eval.scores.without_text`.
+        candidate: identity of the model in the release folder, computed from its files.
+        ledger: the shipped privacy ledger; None where the release has none, or hides it.
+        signer: public key that the release was signed with, if it is known.
+        today: in UTC; overrides that expired before are void.
+    """
+    if decision.get("schema") != SCHEMA:
+        return [f"the decision is of form {decision.get('schema')}, which binds nothing"]
+    kind, bound = decision["target"]["kind"], decision["binds"]
+    problems = [] if decision["passed"] else [f"the gate said {decision['outcome']}"]
+    if kind != "merged":
+        problems.append(f"the decision is about the {kind} model")
+    try:
+        now = _binding_of_release(decision, evaluation, candidate, ledger)
+    except EvaluationError as error:
+        return [*problems, f"the results cannot be read: {error}"]
+    results = {f"{kind}/report.json": bound["results"].get(f"{kind}/report.json")}
+    kept = {key: value for key, value in bound.items() if key in now}
+    problems += differing(kept | {"results": results}, now)
+    problems += contradictions(decision) + approvals.checked(decision)[1]
+    return problems + expired(decision, today) + approvals.missing(decision, signer)
+
+
+def contradictions(decision: Mapping[str, Any]) -> list[str]:
+    """Return in what a decision does not follow from its own checks, overrides and policy."""
+    found = Decision.from_json(decision)
+    bound = decision["binds"]
+    problems = []
+    if (found.outcome, found.passed) != (decision["outcome"], decision["passed"]):
+        problems.append(
+            f"the decision says {decision['outcome']}, and its checks and overrides make "
+            f"{found.outcome}"
+        )
+    if policy_digest(decision["policy"]) != bound["policy"]:
+        problems.append("the policy that stands in the decision is not the one that it binds")
+    problems += [
+        f"the override of {override.rule} is for another model or policy"
+        for override in found.overrides
+        if (override.candidate, override.policy) != (bound["candidate"], bound["policy"])
+    ]
+    return problems
+
+
+def expired(decision: Mapping[str, Any], today: date | None = None) -> list[str]:
+    """Return a sentence for each override that holds no more."""
+    today = today or datetime.now(UTC).date()
+    return [
+        f"the override of {override.rule} by {override.by} expired on {override.expires}"
+        for override in Decision.from_json(decision).overrides
+        if not is_in_force(override, today)
+    ]
+
+
+def is_in_force(override: Override, today: date) -> bool:
+    """Return whether an override has not expired; a date that cannot be read has."""
+    try:
+        return date.fromisoformat(override.expires) >= today
+    except ValueError:
+        return False
+
+
+def releases_of(policy: GatePolicy, source: Path) -> dict[str, Path]:
+    """Return the evaluation folder of each earlier release that a policy names and that is there.
+
+    Keys are the paths as the policy has them.
+    """
+    named = {rule.release for family in FAMILIES for rule in policy.rules(family) if rule.release}
+    found = {name: evaluation_of(source / Path(name).expanduser()) for name in sorted(named)}
+    return {name: place for name, place in found.items() if place is not None}
+
+
+def evaluation_of(release: Path) -> Path | None:
+    """Return where the results of an earlier release lie: in a release folder, or in a run folder.
+
+    Of a run folder the merged model counts, and the adapter where nothing is merged.
+    """
+    places = ("evidence/eval", "eval/merged", "eval/adapter")
+    return next((release / p for p in places if (release / p / "report.json").is_file()), None)
+
+
+def is_released(evaluation: Path) -> bool:
+    """Return whether results lie in a release folder, and so without their text."""
+    return evaluation.parent.name == "evidence"
+
+
+def by_name(releases: Mapping[str, Path]) -> dict[str, Path]:
+    """Return evaluation folders by the releases' names, as a decision binds them."""
+    return {release_name(path): place for path, place in releases.items()}
+
+
+def _binding_now(folder: Path, kind: str, candidate: str) -> dict[str, Any]:
+    policy = config.load(folder / "resolved.yaml").gate
+    source = Path(read_json(folder / "record.json")["source"])
+    return binding(
+        folder,
+        kind,
+        candidate=candidate,
+        policy=bound_policy(policy, source),
+        releases=by_name(releases_of(policy, source)),
+        evidence=policy.evidence_of(kind),
+    )
+
+
+def _binding_of_release(
+    decision: Mapping[str, Any], evaluation: Path, candidate: str, ledger: Path | None
+) -> dict[str, Any]:
+    report = harness.read_report(evaluation)
+    name = f"{decision['target']['kind']}/report.json"
+    now = {
+        "candidate": candidate,
+        "policy": policy_digest(decision["policy"]),
+        "results": {name: f"sha256:{sha256_file(evaluation / 'report.json')}"},
+        "scores": {
+            task: scores_digest(harness.read_samples(evaluation, task)) for task in report.tasks
+        },
+        "data": {task: result.data for task, result in report.tasks.items()},
+    }
+    return now | ({"ledger": f"sha256:{sha256_file(ledger)}"} if ledger else {})
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key} ")
+        else:
+            yield f"{prefix}{key}", str(value)
