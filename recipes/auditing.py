@@ -166,7 +166,7 @@ def _settings(found: Evidence) -> list[Finding]:
         return []
     return audit_settings(
         recipe.privacy,
-        num_examples=num_units or len(training.private_units(recipe, found.rows)),
+        num_examples=num_units or training.num_private_units(recipe, found.rows),
         batch_size=recipe.train.batch_size,
         epochs=recipe.train.epochs,
         train_settings=evidence.settings_of(recipe),

@@ -142,8 +142,8 @@ def plan(recipe: Recipe, folder: Path) -> dict[str, Any]:
         "privacy": None,
     }
     if recipe.privacy:
-        units = training.private_units(recipe, domain.parts.train)
-        dp = training.private_plan(recipe, len(units))
+        num_units = training.num_private_units(recipe, domain.parts.train)
+        dp = training.private_plan(recipe, num_units)
         planned["steps"] = dp.steps
         planned["privacy"] = asdict(dp) | {"epsilon": dp.epsilon()}
     return planned

@@ -48,7 +48,7 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
     unlearned = [e.id for part in encoded for e in part if not e.is_learnable]
     learned = [row for row, e in zip(domain.parts.train, encoded[0], strict=True) if e.is_learnable]
     members = private_units(recipe, learned)
-    plan = private_plan(recipe, len(members)) if recipe.privacy else None
+    plan = private_plan(recipe, num_private_units(recipe, learned)) if recipe.privacy else None
     if recipe.train.class_weights == "balanced":
         examples = weigh_classes(examples, len(domain.labels))
     planted = planting.plant(run, domain, base)
@@ -193,16 +193,12 @@ def private_plan(recipe: Recipe, num_examples: int) -> DPPlan:
 def private_units(recipe: Recipe, rows: Sequence[data.Checked[Any]]) -> list[list[int]]:
     """Return the numbers of the rows of each unit of privacy.
 
-    Behind the rows come the recipe's canaries, each a unit by itself, whether its coin put it in
-    or a blank in its place: the number of units tells nothing of the coins.
-
     Raises:
         InputError: if the unit is a column that the split does not keep together.
     """
     unit = recipe.privacy.unit if recipe.privacy else "example"
-    made_up = [[len(rows) + i] for i in range(recipe.data.canaries)]
     if unit == "example":
-        return [[i] for i in range(len(rows))] + made_up
+        return [[i] for i in range(len(rows))]
     if unit != recipe.data.group:
         raise InputError(
             f"privacy.unit: {unit!r} must also be data.group (it is {recipe.data.group!r}), "
@@ -211,7 +207,16 @@ def private_units(recipe: Recipe, rows: Sequence[data.Checked[Any]]) -> list[lis
     members: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
         members.setdefault(str(row.group), []).append(i)
-    return list(members.values()) + made_up
+    return list(members.values())
+
+
+def num_private_units(recipe: Recipe, rows: Sequence[data.Checked[Any]]) -> int:
+    """Return how many units a private run draws from.
+
+    Each canary is one by itself, whether its coin put it in or a blank in its place: the number of
+    units tells nothing of the coins.
+    """
+    return len(private_units(recipe, rows)) + recipe.data.canaries
 
 
 def _private_rule(
@@ -238,8 +243,7 @@ def _private_rule(
         canaries=sealed,
     )
     _charge_account(run, domain, plan, ledger, narrator)
-    units_of_rows = members[: len(members) - run.recipe.data.canaries]  # canaries are nobody's
-    largest = _count_units(run, learned, units_of_rows, plan, narrator)
+    largest = _count_units(run, learned, members, plan, narrator)
     if largest > 1:
         narrator.say(
             f"the unit of privacy is {plan.unit}: {len(members)} of them, with up to {largest} "
@@ -250,8 +254,9 @@ def _private_rule(
         all_checks = [asdict(check) for check in (*checks, *model_checks)]
         provenance.add(run.folder / RECORD, "privacy_self_test", all_checks)
 
+    canaries = [[len(learned) + i] for i in range(run.recipe.data.canaries)]  # behind the rows
     return StepRule(
-        schedule=PoissonSampler(plan, members=members),
+        schedule=PoissonSampler(plan, members=[*members, *canaries]),
         wrap=lambda trainer: private_trainer(trainer, plan=plan, ledger=ledger, on_checks=add),
         max_examples_per_micro_batch=32,
     )
@@ -269,7 +274,7 @@ def _count_units(
     column = run.recipe.data.group
     counted = {
         "unit": plan.unit,
-        "num_units": len(members),
+        "num_units": plan.num_examples,  # canaries included
         "num_rows": len(rows),
         "largest_num_rows": largest,
         "rows_to_a_step": 1,
