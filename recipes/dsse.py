@@ -65,10 +65,9 @@ def read_public_key(path: Path) -> SSlibKey:
         InputError: if there is none, or it cannot be read.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
-        return SSlibKey.from_crypto(load_pem_public_key(path.read_bytes()))
+        return public_key(path.read_bytes())
     except OSError as error:
         raise InputError(f"the public key {path} cannot be read ({error.strerror})") from None
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -76,6 +75,17 @@ def read_public_key(path: Path) -> SSlibKey:
             f"{path} is no public key in PEM: {error}; take it from the private one with: "
             f"openssl pkey -in KEY -pubout -out {path}"
         ) from None
+
+
+def public_key(pem: bytes) -> SSlibKey:
+    """Return a public key in PEM as one that signatures are checked with.
+
+    Raises:
+        ValueError, TypeError, UnsupportedAlgorithm: if it is none.
+    """
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    return SSlibKey.from_crypto(load_pem_public_key(pem))
 
 
 def sign(values: Mapping[str, Any], signer: CryptoSigner, *, kind: str = IN_TOTO) -> dict[str, Any]:

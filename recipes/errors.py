@@ -33,3 +33,7 @@ class Problems(InputError):
 
 class GateRefused(Exception):
     """The gate refused the candidate. Exit code 3."""
+
+
+class ReleaseDiffers(Exception):
+    """A release is not what it should be, or would not be. Exit code 5."""

@@ -14,9 +14,8 @@ import finetune.errors
 import privacy.errors
 from eval.errors import EvaluationError
 from recipes import config, exits, starter
-from recipes.errors import GateRefused, Problems
+from recipes.errors import GateRefused, Problems, ReleaseDiffers
 from recipes.files import locked
-from recipes.ship import ReleaseDiffers
 from tests import tiny
 from tests.cli import (
     Done,
