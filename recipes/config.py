@@ -131,7 +131,7 @@ def load_card(path: Path) -> CardConfig:
         InputError: if the file cannot be read, or is no YAML mapping.
     """
     document = _read(path)
-    block = document.get("card", {}) if "recipe" in document else document.get("card", document)
+    block = document.get("card", CommentedMap() if "recipe" in document else document)
     if not isinstance(block, CommentedMap):
         raise InputError(f"{path}: wanted a mapping of the card's keys to texts")
     return _validated(CardConfig, _plain(block), document=block, path=path)

@@ -8,10 +8,13 @@ the signer vouches for it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from recipes.release.facts import Facts
+from recipes.release.layout import DECISION, MERGE, RECIPE, REPORT
 from recipes.release.verdict import PASS
+
+if TYPE_CHECKING:  # reading a run needs torch, and checking a statement must not
+    from recipes.release.facts import Facts
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
@@ -42,8 +45,8 @@ def provenance(facts: Facts, papers: Mapping[str, str]) -> dict[str, Any]:
                 "buildType": "urn:assay:train-evaluate-merge:v1",
                 "externalParameters": {
                     "recipe": {
-                        "name": "evidence/recipe.json",
-                        "digest": {"sha256": papers["evidence/recipe.json"]},
+                        "name": RECIPE,
+                        "digest": {"sha256": papers[RECIPE]},
                     },
                     "merged_into": facts.merge["into"],
                 },
@@ -64,7 +67,7 @@ def provenance(facts: Facts, papers: Mapping[str, str]) -> dict[str, Any]:
                     "finishedOn": record.get("finished", facts.created),
                 },
                 "byproducts": [
-                    {"name": "merge.json", "digest": {"sha256": papers["merge.json"]}},
+                    {"name": MERGE, "digest": {"sha256": papers[MERGE]}},
                 ],
             },
         },
@@ -84,7 +87,7 @@ def test_result(facts: Facts, papers: Mapping[str, str]) -> dict[str, Any]:
             "result": "PASSED" if facts.verdict.outcome == PASS else "WARNED",
             "configuration": [
                 {"name": name, "digest": {"sha256": papers[name]}}
-                for name in ("evidence/recipe.json", "decision.json", "evidence/eval/report.json")
+                for name in (RECIPE, DECISION, REPORT)
             ],
             "passedTests": [check.rule for check in checks if check.passed],
             **({overridden: missed} if missed else {}),

@@ -31,7 +31,7 @@ _TASKS = {
     "classification": ("text-classification", "text classification"),
 }
 
-_OWNERS_WORDS = (
+OWNERS_WORDS = (
     ("Intended use", "intended_use"),
     ("Not to be used for", "out_of_scope"),
     ("Users, and whom the answers bear on", "users"),
@@ -45,8 +45,7 @@ _OWNERS_WORDS = (
     ("Licence of the base", "base_licence"),
     ("Language", "language"),
 )
-_DATA_WORDS = (("Origin", "data_origin"), ("Right to use it", "data_rights"))
-_NOT_ON_THE_CARD = ("base_training_flops", "summary", "version")
+DATA_WORDS = (("Origin of the rows", "data_origin"), ("Right to use them", "data_rights"))
 
 
 def write(facts: Facts) -> str:
@@ -60,7 +59,7 @@ def write(facts: Facts) -> str:
             "## In two minutes",
             *_two_minutes(facts),
             "## What its owner says",
-            _words(facts, _OWNERS_WORDS),
+            _words(facts, OWNERS_WORDS),
             "## How good it is",
             *_figures(facts),
             "## Data",
@@ -79,7 +78,7 @@ def write(facts: Facts) -> str:
 
 def missing(facts: Facts) -> list[str]:
     """Return in words what nobody has filled in."""
-    said_by = dict((*_OWNERS_WORDS, *_DATA_WORDS, ("Version", "version")))
+    said_by = dict((*OWNERS_WORDS, *DATA_WORDS, ("Version", "version")))
     return [words for words, key in said_by.items() if getattr(facts.card, key) is None]
 
 
@@ -178,8 +177,8 @@ def _cost(facts: Facts) -> str:
         f"parameters on {machine['cores']} cores and {plain(gpus)}."
         if training
         else "The cost of training was not recorded.",
-        f"Evaluation: {facts.report['num_seconds']:,.0f} s.",
-        f"To serve: {facts.num_parameters:,} parameters, {facts.num_bytes / 1e6:,.0f} MB.",
+        f"Evaluation: {facts.report['num_seconds']:,.1f} s.",
+        f"To serve: {facts.num_parameters:,} parameters, {facts.num_bytes / 1e6:,.1f} MB.",
     ]
     if facts.privacy:
         parts.append(f"Privacy spent: epsilon {facts.privacy.epsilon:.3g}.")
@@ -214,14 +213,14 @@ def _unknown(facts: Facts) -> list[str]:
         else "What it reveals of test rows, and of the base's own training data: the epsilon is "
         "about the training rows alone.",
         "Energy, emissions and peak memory: not measured.",
-        f"What its owner has not said: {', '.join(gaps)}." if gaps else "",
+        f"What its owner has not said: {'; '.join(gaps)}." if gaps else "",
     ]
     return [line for line in lines if line]
 
 
 def _words(facts: Facts, fields: tuple[tuple[str, str], ...]) -> str:
     rows = [[words, said(getattr(facts.card, key))] for words, key in fields]
-    return table(["", ""], rows)
+    return table(["", "in its owner's words"], rows)
 
 
 def _figures(facts: Facts) -> list[str]:
@@ -252,7 +251,7 @@ def _data(facts: Facts) -> list[str]:
         table(["file", "SHA-256"], files),
         ", ".join(f"{plain(k.replace('_', ' '))} {v:,}" for k, v in rows.items())
         + f". Training rows: `{facts.record['data']['fingerprint']}`.",
-        _words(facts, _DATA_WORDS),
+        _words(facts, DATA_WORDS),
     ]
 
 
@@ -297,8 +296,8 @@ def _use(facts: Facts) -> list[str]:
     return [
         "\n".join(lines),
         "**Do not load it in 4-bit.** Its weights lie on the 4-bit grid of the base that it was "
-        "trained on, and quantising them again erases most of what was learned. 8-bit and 16-bit "
-        "are safe; any other quantisation is another model, to be evaluated by itself.",
+        "trained on, and quantising them again erases most of what was learned. It was evaluated "
+        "in 16-bit; quantised in any other way it is another model, to be evaluated by itself.",
     ]
 
 

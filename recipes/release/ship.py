@@ -186,7 +186,7 @@ def _write_papers(scratch: Path, run: Run, domain: Domain, facts: Facts) -> None
 
 
 def _page_without_text(run: Run, domain: Domain, facts: Facts) -> Page:
-    """Return the run's page without a sample, and with names instead of paths."""
+    """Return the page of the model that leaves: without a sample, with names instead of paths."""
     made = page.page_of(run, domain)
     first = [*(f"{o}." for o in facts.verdict.overrides)]
     first += [] if facts.is_signed else ["NOT SIGNED: nobody stands for this release."]
@@ -194,7 +194,11 @@ def _page_without_text(run: Run, domain: Domain, facts: Facts) -> Page:
         made,
         summary=" ".join([*first, made.summary]),
         base_samples={},
-        candidates=tuple(replace(one, samples={}, settings={}) for one in made.candidates),
+        candidates=tuple(
+            replace(one, samples={}, settings={})
+            for one in made.candidates
+            if one.report.target.kind == "merged"
+        ),
         provenance=page.provenance_of(facts.record),
         notes=(*made.notes, "Examples are left out of a released report: they quote the data."),
     )

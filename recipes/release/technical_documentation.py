@@ -57,7 +57,10 @@ def write(facts: Facts) -> str:
         "no conformity with any law or standard.",
     ]
     for title, rows in sections:
-        blocks += [f"## {title}", table(["", ""], [list(row) for row in rows])]
+        blocks += [
+            f"## {title}",
+            table(["entry", "what is known, or where it is"], [list(row) for row in rows]),
+        ]
     return joined(blocks)
 
 
