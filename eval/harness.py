@@ -61,7 +61,7 @@ def evaluate(
             continue
         started = time.monotonic()
         samples = task.ask(model, progress(task.name, task.num_items))
-        _write_samples(folder, task.name, samples)
+        write_samples(folder, task.name, samples)
         result = _result(task, samples)
         report = replace(
             report,
@@ -208,7 +208,8 @@ def _read_report(path: Path) -> Report | None:
         return None
 
 
-def _write_samples(folder: Path, task_name: str, samples: Sequence[Sample]) -> None:
+def write_samples(folder: Path, task_name: str, samples: Sequence[Sample]) -> None:
+    """Write the samples of one task, as `read_samples` reads them."""
     lines = [json.dumps(asdict(s), ensure_ascii=False, allow_nan=False) for s in samples]
     _write(_samples_path(folder, task_name), "".join(f"{line}\n" for line in lines))
 

@@ -7,7 +7,6 @@ and no code that comes with a checkpoint is run.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -33,21 +32,14 @@ from transformers import (
 
 from finetune.config import CheckpointConfig
 from finetune.errors import InputError
+from finetune.identity import TOKENIZER_FILES as TOKENIZER_FILES
+from finetune.identity import cache_folder as cache_folder
+from finetune.identity import identity as identity
+from finetune.identity import sha256_file as sha256_file
 from finetune.quantization import Quantization, dtype_name, guard_linear4bit
 from finetune.quantization import record as quantization_record
 
 Head = Literal["causal-lm", "sequence-classification"]
-
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-    "added_tokens.json",
-    "chat_template.jinja",
-)
 
 
 @dataclass(frozen=True)
@@ -66,14 +58,6 @@ class Base:
     """Classes of a classification head, in the order of its outputs."""
 
     is_multi_label: bool = False
-
-
-def cache_folder() -> Path:
-    """Return this program's cache: ``$ASSAY_CACHE``, else ``$XDG_CACHE_HOME/assay``."""
-    explicit = os.environ.get("ASSAY_CACHE")
-    if explicit:
-        return Path(explicit)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assay"
 
 
 def resolve(config: CheckpointConfig) -> Path:
@@ -209,43 +193,6 @@ def materialize_gguf(path: Path) -> Path:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder
-
-
-def sha256_file(path: Path) -> str:
-    """Return the hex SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def identity(folder: Path) -> str:
-    """Return ``sha256:...`` over a checkpoint folder's weights, configuration and tokenizer.
-
-    The result is cached under each file's path, size and times of change, because hashing a large
-    base takes minutes; a file that was touched is hashed anew, and so is one that was replaced by
-    a copy that keeps the old one's time.
-    """
-    files = sorted(
-        p
-        for p in folder.iterdir()
-        if p.suffix == ".safetensors" or p.name in ("config.json", *TOKENIZER_FILES)
-    )
-    marks = [(p.name, str(p.resolve()), *_marks_of_change(p.stat())) for p in files]
-    key = hashlib.sha256(json.dumps(marks).encode()).hexdigest()
-    remembered = cache_folder() / "identities" / key
-    if remembered.is_file():
-        return remembered.read_text()
-    lines = [f"{p.name} {sha256_file(p)}\n" for p in files]
-    found = "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=remembered.parent, delete=False) as stream:
-        stream.write(found)
-    Path(stream.name).replace(remembered)
-    return found
-
-
-def _marks_of_change(stat: os.stat_result) -> tuple[int, int, int]:
-    # mtime can be set back by cp -p, tar and rsync; ctime cannot
-    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def device() -> torch.device:

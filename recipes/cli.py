@@ -277,6 +277,23 @@ def merge(folder: RunFolder, as_json: Json = False) -> None:
 def ship(
     folder: RunFolder,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY.pem", help="Private key (PEM, EC P-256 or P-384) that signs."),
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(metavar="CERT.pem", help="Certificate of that key.")
+    ] = None,
+    certificate_chain: Annotated[
+        list[Path],
+        typer.Option(metavar="CA.pem", help="Who vouches for the certificate, the root last."),
+    ] = [],  # noqa: B006
+    unsigned: Annotated[
+        bool, typer.Option("--unsigned", help="Sign nothing; every paper then says so first.")
+    ] = False,
+    card: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YAML with the recipe's card keys.")
+    ] = None,
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Serve the folder and check its answers first.")
     ] = False,
@@ -288,35 +305,58 @@ def ship(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a release folder: merged weights, card, evidence, hashes.
+    """Write a signed release folder: merged weights, card, evidence, bill of materials.
 
-    Example: assay ship runs/handbook-qa -o release
+    Example: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem &&
+    assay ship runs/handbook-qa -o release --key key.pem
 
-    Example: assay ship runs/handbook-qa -o release --smoke --gguf Q8_0 --mlflow sqlite:///ml.db
+    Example: assay ship runs/handbook-qa -o release --key key.pem --smoke --gguf Q8_0
     """
+    if (key is None) is not unsigned:
+        _fail(
+            "a release is signed, so that whoever receives it can tell whose it is: give --key "
+            "KEY.pem (make one with: openssl genpkey -algorithm EC -pkeyopt "
+            "ec_paramgen_curve:P-256 -out KEY.pem), or --unsigned, which every paper then says "
+            "first; one of the two",
+            2,
+        )
+    if (certificate_chain and certificate is None) or (certificate and key is None):
+        _fail("--certificate-chain goes with --certificate, and that with --key", 2)
     from recipes import handover
-    from recipes import ship as shipping
+    from recipes.release import ship as shipping
+    from recipes.release.signature import Signer
 
+    signer = None if key is None else Signer(key, certificate, tuple(certificate_chain))
     extras = handover.read_options(smoke=smoke, gguf=gguf, mlflow=mlflow)
-    done = {"release": str(shipping.ship(folder, out, extras.complete))} | extras.mirror(out)
+    shipping.ship(folder, out, signer=signer, card_file=card, complete=extras.complete)
+    done = {"release": str(out)} | extras.mirror(out)
     _print(done, as_json, lambda: print(*handover.lines(done), done["release"], sep="\n"))
 
 
 @app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A release folder.")],
+    key: Annotated[
+        Path | None, typer.Option(metavar="PUB.pem", help="The publisher's public key.")
+    ] = None,
+    certificate_chain: Annotated[
+        list[Path],
+        typer.Option(metavar="ROOT.pem", help="Root certificates that you trust, instead."),
+    ] = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Check a release folder offline; exit code 5 with what differs.
+    """Check a release folder offline; exit code 5 with all that differs.
 
-    Example: assay verify release
+    Without --key it is held against its own list alone, which says nothing of who made it.
+
+    Example: assay verify release --key publisher.pub
     """
-    from recipes import ship as shipping
+    from recipes.release import verify as verifying
+    from recipes.release.signature import Trusted
 
-    result = shipping.verify(folder)
-    _print(
-        result, as_json, lambda: print(f"{folder}: {result['num_files']} files agree; not signed")
-    )
+    trusted = Trusted(key, tuple(certificate_chain)) if key or certificate_chain else None
+    result = verifying.verify(folder, trusted)
+    _print(result.to_json(), as_json, lambda: _show_verified(folder, result))
 
 
 @app.command()
@@ -467,6 +507,20 @@ def _show_outcome(outcome: Any) -> None:
         print(f"  merged model: {outcome.merged}")
     word = {"PASS": "PASSED", "FAIL": "REFUSED", "PASS BY OVERRIDE": "PASSED BY OVERRIDE"}
     print(f"{word.get(outcome.outcome, outcome.outcome)}  report: {outcome.report}")
+
+
+def _show_verified(folder: Path, result: Any) -> None:
+    for override in result.overrides:
+        print(f"  {override}")
+    what = f"{result.name} {result.version or '(no version)'}: {result.outcome}"
+    print(f"  {what}, model {result.model}")
+    if result.signed_by is None:
+        print(
+            f"{folder}: {result.num_files} files agree with the folder's own list. Who made them "
+            "was NOT checked: give --key PUB.pem, which you have from the publisher"
+        )
+    else:
+        print(f"{folder}: {result.num_files} files agree, signed by {result.signed_by}")
 
 
 def main() -> NoReturn:

@@ -6,7 +6,7 @@ import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from ruamel.yaml import YAML
@@ -19,6 +19,7 @@ from eval.policy import ONE_RULE, SEVERAL_RULES, GatePolicy
 from finetune.config import AdapterConfig, CheckpointConfig, Names, Settings, TrainConfig
 from privacy.plan import PrivacyConfig
 from privacy.refusals import why_unknown
+from recipes.card import CardConfig
 from recipes.errors import InputError, Problem, Problems
 
 
@@ -109,6 +110,9 @@ class Recipe(Settings):
     gate: GatePolicy
     """What a release must satisfy, at the pessimistic end of each interval."""
 
+    card: CardConfig = CardConfig()
+    """What only people can say of the model; it stands in the documents of a release."""
+
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file and apply dotted overrides; the last one wins.
@@ -118,6 +122,27 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             valid one.
         InputError: if the file cannot be read, or is no YAML mapping.
     """
+    document = _read(path)
+    values = _plain(document)
+    overridden = [_set(values, override) for override in overrides]
+    return validate(values, document=document, path=path, overridden=overridden)
+
+
+def load_card(path: Path) -> CardConfig:
+    """Read the `card` block of a recipe file, or a file that holds nothing but its keys.
+
+    Raises:
+        Problems: with every error at once.
+        InputError: if the file cannot be read, or is no YAML mapping.
+    """
+    document = _read(path)
+    block = document.get("card", CommentedMap() if "recipe" in document else document)
+    if not isinstance(block, CommentedMap):
+        raise InputError(f"{path}: wanted a mapping of the card's keys to texts")
+    return _validated(CardConfig, _plain(block), document=block, path=path)
+
+
+def _read(path: Path) -> CommentedMap:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -138,12 +163,11 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise InputError(f"{path}: not valid YAML 1.2: {error}") from None
     if not isinstance(document, CommentedMap):
         raise InputError(f"{path}:1: wanted a mapping of keys to values, found something else")
-    values = _plain(document)
-    overridden = [_set(values, override) for override in overrides]
-    return validate(values, document=document, path=path, overridden=overridden)
+    return document
 
 
 Location = tuple[int | str, ...]
+_Settings = TypeVar("_Settings", bound=Settings)
 
 
 def validate(
@@ -154,8 +178,19 @@ def validate(
     overridden: Sequence[Location] = (),
 ) -> Recipe:
     """Turn values into a `Recipe`; errors point into ``document``, or to the override at fault."""
+    return _validated(Recipe, values, document=document, path=path, overridden=overridden)
+
+
+def _validated(
+    model: type[_Settings],
+    values: dict[str, Any],
+    *,
+    document: CommentedMap,
+    path: Path,
+    overridden: Sequence[Location] = (),
+) -> _Settings:
     try:
-        return Recipe.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
         found: dict[Location, list[Any]] = {}
         for one in error.errors():
@@ -166,11 +201,12 @@ def validate(
             is_override = _is_overridden(location, document, overridden)
             where = "--set" if is_override else f"{path}:{line}"
             key = ".".join(str(part) for part in location)
-            what = _explain(ones, location)
+            what = _explain(ones, location, model)
             problems.append((line, Problem(where, f"{key}: {what}" if key else what)))
         count = len(problems)
+        what = "recipe" if model is Recipe else "card"
         raise Problems(
-            f"the recipe has {count} error{'s' if count > 1 else ''}:",
+            f"the {what} has {count} error{'s' if count > 1 else ''}:",
             [problem for _, problem in sorted(problems, key=lambda p: p[0])],
         ) from None
 
@@ -258,7 +294,7 @@ def _line(document: Any, location: Sequence[int | str]) -> int:
     return line
 
 
-def _explain(ones: Sequence[Any], location: Sequence[int | str]) -> str:
+def _explain(ones: Sequence[Any], location: Sequence[int | str], model: type[BaseModel]) -> str:
     """Say what is wrong at a place; of a union, what each of its members wanted."""
     found = ones[0]
     if found["type"] == "extra_forbidden":
@@ -266,7 +302,7 @@ def _explain(ones: Sequence[Any], location: Sequence[int | str]) -> str:
         why = why_unknown("noise_seed" if is_seed else str(location[-1]))
         if why is not None:
             return f"this is no setting of ours: {why}"
-        keys = _keys_at(Recipe, location[:-1])
+        keys = _keys_at(model, location[:-1])
         near = difflib.get_close_matches(str(location[-1]), keys, n=1)
         hint = f"did you mean {near[0]}?" if near else f"valid keys are {', '.join(sorted(keys))}"
         return f"unknown key; {hint}"

@@ -7,8 +7,7 @@ from finetune.errors import InputError as FinetuneInputError
 from finetune.errors import IntegrityError
 from privacy.errors import BudgetSpent, LedgerError, PrivacyError
 from recipes.dsse import SignatureDiffers
-from recipes.errors import DecisionVoid, GateRefused, InputError
-from recipes.ship import ReleaseDiffers
+from recipes.errors import DecisionVoid, GateRefused, InputError, ReleaseDiffers
 
 INPUT, GATE, BUDGET, INTEGRITY = 2, 3, 4, 5
 

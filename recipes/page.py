@@ -49,7 +49,7 @@ def page_of(run: Run, domain: Domain) -> Page:
         base=base,
         base_samples=samples(run, "base", base),
         candidates=candidates,
-        provenance=_provenance(record),
+        provenance=provenance_of(record),
         proof=_proof(run),
         notes=_notes(run, record),
     )
@@ -203,7 +203,8 @@ def _cost(run: Run, record: Mapping[str, Any], report: Report) -> dict[str, str]
     return cost
 
 
-def _provenance(record: Mapping[str, Any]) -> dict[str, str]:
+def provenance_of(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a page says of a run's origin, from its record."""
     shown = {
         "run": record["name"],
         "base": record["base"]["checkpoint"],

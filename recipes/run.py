@@ -13,7 +13,7 @@ from privacy.ledger import verify
 from recipes import config, domains
 from recipes.config import Recipe
 from recipes.errors import InputError
-from recipes.files import locked, read_json
+from recipes.files import locked, read_json, write_text
 
 RECORD = "record.json"
 
@@ -51,11 +51,22 @@ def start(recipe_path: Path, overrides: list[str], runs: Path, *, is_fresh: bool
     text = config.dump(recipe)
     if resolved.is_file() and resolved.read_text(encoding="utf-8") != text:
         refuse_other_base(run, checkpoints.resolve(recipe.base))
-        raise InputError(
-            f"{run.folder} holds a run of the same name with other settings; choose another name, "
-            "or begin it anew with --fresh (which deletes that run)"
-        )
+        if not _differs_in_the_card_alone(recipe, resolved):
+            raise InputError(
+                f"{run.folder} holds a run of the same name with other settings; choose another "
+                "name, or begin it anew with --fresh (which deletes that run)"
+            )
+        write_text(resolved, text)
     return run
+
+
+def _differs_in_the_card_alone(recipe: Recipe, resolved: Path) -> bool:
+    """Return whether a run may go on under a recipe: what only its documents say may change."""
+    try:
+        before = config.load(resolved)
+    except InputError:
+        return False
+    return before.model_copy(update={"card": recipe.card}) == recipe
 
 
 def open_run(folder: Path) -> Run:

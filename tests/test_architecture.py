@@ -36,7 +36,9 @@ VERBS = {
     "train",
     "verify",
 }
-RECIPE_KEYS = {"name", "recipe", "base", "data", "adapter", "train", "privacy", "eval", "gate"}
+RECIPE_KEYS = {
+    "name", "recipe", "base", "data", "adapter", "train", "privacy", "eval", "gate", "card",
+}  # fmt: skip
 
 
 def trees(files: list[Path]) -> Iterator[tuple[str, ast.AST]]:

@@ -14,9 +14,8 @@ import finetune.errors
 import privacy.errors
 from eval.errors import EvaluationError
 from recipes import config, exits, starter
-from recipes.errors import GateRefused, Problems
+from recipes.errors import GateRefused, Problems, ReleaseDiffers
 from recipes.files import locked
-from recipes.ship import ReleaseDiffers
 from tests import tiny
 from tests.cli import (
     Done,
@@ -161,7 +160,7 @@ def test_what_is_no_run_folder_is_refused_by_every_verb_that_wants_one(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("ship", "other", "-o", "release"), "other has no merged model"),
+        (("ship", "other", "-o", "release", "--unsigned"), "other has no merged model"),
         (("verify", "other"), "other is not a release folder"),
         (("init", "poetry"), "choose one of chat, classification, qa"),
         (("init", "qa", "-o", "kept.yaml"), "kept.yaml exists already"),
@@ -309,7 +308,11 @@ def test_a_finished_run_with_a_torn_record_is_refused_and_left_as_it_is(
     whole = (run / "record.json").read_text()
     (run / "record.json").write_text(whole[: len(whole) // 2])
     before = state_of(run)
-    for arguments in (("run", "recipe.yaml"), ("gate", run), ("ship", run, "-o", "release")):
+    for arguments in (
+        ("run", "recipe.yaml"),
+        ("gate", run),
+        ("ship", run, "-o", "release", "--unsigned"),
+    ):
         done = assay_here(*arguments, folder=folder)
         check_refusal(done, exits.INPUT, "record.json")
     assert state_of(run) == before
@@ -322,7 +325,7 @@ def test_a_changed_adapter_is_not_taken_for_the_one_that_was_evaluated(
 ) -> None:
     folder, run = copied(finished, tmp_path)
     flip_a_byte(run / "adapter" / "adapter_model.safetensors", at=-2)
-    done = assay_here("ship", run, "-o", "release", folder=folder)
+    done = assay_here("ship", run, "-o", "release", "--unsigned", folder=folder)
     assert done.code == 0  # the merged model is still the one that passed
     done = assay_here("run", "recipe.yaml", "--json", folder=folder)
     assert done.code == 0, done.err
@@ -339,9 +342,9 @@ def test_a_decision_that_was_edited_into_a_pass_ships_nothing(
 ) -> None:
     folder, run = copied(finished, tmp_path)
     edit_json(run / "decision.json", lambda d: d["target"].update(merged="sha256:" + "0" * 64))
-    done = assay_here("ship", run, "-o", "release", folder=folder)
+    done = assay_here("ship", run, "-o", "release", "--unsigned", folder=folder)
     check_refusal(done, exits.INTEGRITY, "the decision is about")
     edit_json(run / "decision.json", lambda d: d.update(passed=False))
-    check_refusal(assay_here("ship", run, "-o", "release", folder=folder), exits.GATE)
+    check_refusal(assay_here("ship", run, "-o", "release", "--unsigned", folder=folder), exits.GATE)
     assert not (folder / "release").exists()
     assert not list(folder.glob(".release*"))

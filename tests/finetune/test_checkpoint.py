@@ -143,7 +143,7 @@ def test_an_untouched_folder_is_hashed_once(
     copy_of_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = checkpoint.identity(copy_of_base)
-    monkeypatch.setattr(checkpoint, "sha256_file", lambda _: pytest.fail("hashed again"))
+    monkeypatch.setattr("finetune.identity.sha256_file", lambda _: pytest.fail("hashed again"))
     assert checkpoint.identity(copy_of_base) == first
 
 

@@ -82,7 +82,7 @@ def test_a_key_two_levels_down_is_refused_with_its_line_and_the_nearest_key(load
 def test_where_nothing_is_near_the_valid_keys_are_listed(load: Load) -> None:
     [(line, what)] = problems_of(load, GOOD + "zzz: 1\n")
     assert line == 9
-    assert "valid keys are adapter, base, data" in what
+    assert "valid keys are adapter, base, card, data" in what
 
 
 def test_all_errors_are_told_at_once_in_the_order_of_their_lines(load: Load) -> None:
@@ -348,3 +348,20 @@ def test_the_json_schema_describes_every_key() -> None:
         ]
         assert not bare, f"{name}: {bare}"
     assert set(schema["required"]) == {"name", "recipe", "base", "data", "gate"}
+
+
+def test_a_card_is_read_from_a_recipe_from_its_block_or_from_its_keys(tmp_path: Path) -> None:
+    path = tmp_path / "card.yaml"
+    for text in (GOOD + "card: {owner: ACME}\n", "card:\n  owner: ACME\n", "owner: ACME\n"):
+        path.write_text(text)
+        assert config.load_card(path).owner == "ACME"
+    path.write_text(GOOD)
+    assert config.load_card(path).owner is None
+    path.write_text("owner: ACME\nintended_us: x\nversion: no spaces\n")
+    with pytest.raises(Problems) as caught:
+        config.load_card(path)
+    assert str(caught.value).startswith("the card has 2 errors:")
+    assert f"{path}:2: intended_us: unknown key; did you mean intended_use?" in str(caught.value)
+    path.write_text("card: text\n")
+    with pytest.raises(InputError, match="wanted a mapping"):
+        config.load_card(path)

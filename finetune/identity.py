@@ -1,0 +1,81 @@
+"""What a checkpoint is: one hash over the files that decide its answers.
+
+This module needs no torch, so that a shipped model can be checked where there is none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
+
+
+def cache_folder() -> Path:
+    """Return this program's cache: ``$ASSAY_CACHE``, else ``$XDG_CACHE_HOME/assay``."""
+    explicit = os.environ.get("ASSAY_CACHE")
+    if explicit:
+        return Path(explicit)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assay"
+
+
+def sha256_file(path: Path) -> str:
+    """Return the hex SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def identity(folder: Path) -> str:
+    """Return ``sha256:...`` over a checkpoint folder's weights, configuration and tokenizer.
+
+    The result is cached under each file's path, size and times of change, because hashing a large
+    base takes minutes; a file that was touched is hashed anew, and so is one that was replaced by
+    a copy that keeps the old one's time.
+    """
+    files = sorted(p for p in folder.iterdir() if _is_part(p.name))
+    marks = [(p.name, str(p.resolve()), *_marks_of_change(p.stat())) for p in files]
+    key = hashlib.sha256(json.dumps(marks).encode()).hexdigest()
+    remembered = cache_folder() / "identities" / key
+    if remembered.is_file():
+        return remembered.read_text()
+    found = identity_of({p.name: sha256_file(p) for p in files})
+    remembered.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=remembered.parent, delete=False) as stream:
+        stream.write(found)
+    Path(stream.name).replace(remembered)
+    return found
+
+
+def identity_of(hashes: Mapping[str, str]) -> str:
+    """Return a checkpoint's identity from the hex SHA-256 of its files, by name.
+
+    It is the SHA-256 of lines ``NAME HASH``, one for each file that decides an answer, in the
+    names' order; a file that decides none (a card, a proof) may be among them and does not count.
+    """
+    lines = [f"{name} {hashes[name]}\n" for name in sorted(hashes) if _is_part(name)]
+    return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _is_part(name: str) -> bool:
+    is_at_top = "/" not in name
+    return is_at_top and (
+        name.endswith(".safetensors") or name in ("config.json", *TOKENIZER_FILES)
+    )
+
+
+def _marks_of_change(stat: os.stat_result) -> tuple[int, int, int]:
+    # mtime can be set back by cp -p, tar and rsync; ctime cannot
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

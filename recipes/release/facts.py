@@ -1,0 +1,266 @@
+"""All that a release's documents are filled from, read once and rid of paths and texts.
+
+What a run keeps for itself (where its files lie, row ids, prompts, answers) never gets into the
+`Facts`, so no document can print it by mistake; `scan` holds the finished folder to that.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from finetune.identity import identity_of, sha256_file
+from privacy.ledger import verify as verify_ledger
+from privacy.statement import PrivacyStatement, statement
+from recipes import provenance
+from recipes.card import CardConfig
+from recipes.config import Recipe
+from recipes.errors import InputError
+from recipes.files import read_json
+from recipes.release.layout import is_model_file
+from recipes.release.verdict import Verdict, read_verdict
+from recipes.run import RECORD, Run
+
+_RECORD_KEYS = (
+    "schema",
+    "status",
+    "name",
+    "recipe",
+    "quantization",
+    "rows",
+    "seed",
+    "is_private",
+    "started",
+    "finished",
+    "versions",
+    "machine",
+    "training",
+    "privacy_self_test",
+)
+"""Of a run's record: what may leave. Row ids, sources and whatever is added later stay."""
+
+_LOCAL = re.compile(r"(/|~|\.{1,2}/|[A-Za-z]:[\\/])")
+
+
+@dataclass(frozen=True)
+class SignedBy:
+    """The key that a release is signed with, as its papers name it."""
+
+    key: str
+    """Fingerprint of the public key, ``sha256:...``."""
+
+    num_bits: int
+    has_certificate: bool
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One run and its merged model, fit to be read by anyone."""
+
+    card: CardConfig
+    recipe: Mapping[str, Any]
+    """The resolved recipe without its card, file names instead of paths."""
+
+    record: Mapping[str, Any]
+    decision: Mapping[str, Any]
+    verdict: Verdict
+    merge: Mapping[str, Any]
+    report: Mapping[str, Any]
+    """report.json of the merged model."""
+
+    base_report: Mapping[str, Any]
+    privacy: PrivacyStatement | None
+    """None for a plain run."""
+
+    hashes: Mapping[str, str]
+    """Hex SHA-256 of every file of the model itself, by name."""
+
+    num_parameters: int
+    num_bytes: int
+    """Of the weights."""
+
+    architecture: str
+    created: str
+    signer: SignedBy | None
+    """None if nobody signs the release."""
+
+    @property
+    def name(self) -> str:
+        """Name of the run and of the release."""
+        return str(self.record["name"])
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether somebody stands for the release."""
+        return self.signer is not None
+
+    @property
+    def identity(self) -> str:
+        """``sha256:...`` of the model's files, as `finetune.identity` defines it."""
+        return identity_of(self.hashes)
+
+    @property
+    def training_flops(self) -> float | None:
+        """Upper bound of the training's operations: 6 a parameter and token; None if not counted.
+
+        A frozen base needs no gradient of its own weights, so the truth is nearer to 4 (Kaplan et
+        al. 2020, arXiv:2001.08361, section 2.1, count 2 forward and 4 backward).
+        """
+        num_tokens = self.record.get("training", {}).get("num_tokens")
+        return 6.0 * self.num_parameters * num_tokens if num_tokens else None
+
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """Return every measured figure of the merged model, by ``task/metric``."""
+        return _figures(self.report)
+
+    def base_figures(self) -> dict[str, dict[str, Any]]:
+        """Return the same of the base."""
+        return _figures(self.base_report)
+
+
+def gather(
+    run: Run,
+    *,
+    card: CardConfig | None = None,
+    signer: SignedBy | None = None,
+) -> Facts:
+    """Read a run's folder into facts.
+
+    Args:
+        run: a run with a merged model that was evaluated.
+        card: what its owner says, instead of what the recipe does.
+        signer: whose key signs the release; None if nobody's.
+
+    Raises:
+        InputError: if a file is missing or torn.
+        LedgerError: if a private run's ledger is damaged.
+    """
+    merged = run.folder / "merged"
+    decision = read_json(run.folder / "decision.json")
+    record = read_json(run.folder / RECORD)
+    model = {p.name: p for p in sorted(merged.iterdir()) if is_model_file(p.name)}
+    weights = [path for name, path in model.items() if name.endswith(".safetensors")]
+    config = read_json(merged / "config.json")
+    return Facts(
+        card=card or run.recipe.card,
+        recipe=public_recipe(run.recipe),
+        record=public_record(record),
+        decision=decision,
+        verdict=_verdict(decision, run),
+        merge=read_json(merged / "merge.json"),
+        report=read_json(run.folder / "eval" / "merged" / "report.json"),
+        base_report=read_json(run.folder / "eval" / "base" / "report.json"),
+        privacy=_privacy(run),
+        hashes={name: sha256_file(path) for name, path in model.items()},
+        num_parameters=sum(map(num_parameters, weights)),
+        num_bytes=sum(path.stat().st_size for path in weights),
+        architecture=", ".join(config.get("architectures") or [config.get("model_type", "")]),
+        created=provenance.now(),
+        signer=signer,
+    )
+
+
+def _verdict(decision: Mapping[str, Any], run: Run) -> Verdict:
+    try:
+        return read_verdict(decision)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{run.folder / 'decision.json'} is no decision of the gate ({error!r}); decide again "
+            f"with: assay gate {run.folder}"
+        ) from None
+
+
+def _privacy(run: Run) -> PrivacyStatement | None:
+    if run.recipe.privacy is None:
+        return None
+    ledger = verify_ledger(run.ledger)
+    return statement(ledger.plan, steps_charged=ledger.steps_charged)
+
+
+def public_recipe(recipe: Recipe) -> dict[str, Any]:
+    """Return the resolved recipe with file names instead of paths; the card stands elsewhere."""
+    values: dict[str, Any] = json.loads(recipe.model_dump_json(exclude={"card"}))
+    data = values["data"]
+    for part in ("train", "test"):
+        data[part] = [without_path(name) for name in data[part]] if data[part] else data[part]
+    values["base"]["checkpoint"] = public_checkpoint(values["base"]["checkpoint"])
+    return {key: _without_paths(value) for key, value in values.items()}
+
+
+def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a run's record may leave, file names instead of paths."""
+    kept = {key: record[key] for key in _RECORD_KEYS if key in record}
+    if "training" in kept:  # where it was resumed from is a path
+        kept["training"] = {k: v for k, v in kept["training"].items() if k != "resumed_from"}
+    files: dict[str, str] = {}
+    for path, digest in record["data"]["files"].items():
+        name = without_path(path)
+        while name in files:  # two folders, one name
+            name += "'"
+        files[name] = digest
+    return kept | {
+        "base": record["base"] | {"checkpoint": public_checkpoint(record["base"]["checkpoint"])},
+        "data": {"files": files, "fingerprint": record["data"]["fingerprint"]},
+    }
+
+
+def without_path(name: str) -> str:
+    r"""Return the last part of a path; a name inside a package or among the samples is kept whole.
+
+    Example:
+        >>> without_path("/home/anna/rows.jsonl"), without_path("sample:qa/handbook.jsonl")
+        ('rows.jsonl', 'sample:qa/handbook.jsonl')
+        >>> without_path("C:\\Users\\anna\\rows.csv")
+        'rows.csv'
+    """
+    if name.startswith(("sample:", "package:")):
+        return name
+    return PureWindowsPath(PurePosixPath(name).name).name
+
+
+def public_checkpoint(name: str) -> str:
+    """Return what a base is called: its id on the Hub, or a name without the path."""
+    return name if is_hub_id(name) else without_path(name)
+
+
+def _without_paths(values: Any) -> Any:
+    """Shorten every text that is a path of some machine, such as a budget's file."""
+    if isinstance(values, str):
+        return without_path(values) if _LOCAL.match(values) else values
+    if isinstance(values, dict):
+        return {key: _without_paths(value) for key, value in values.items()}
+    return [_without_paths(value) for value in values] if isinstance(values, list) else values
+
+
+def is_hub_id(checkpoint: str) -> bool:
+    """Return whether a checkpoint names a repository of the Hub and no local folder."""
+    is_id = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", checkpoint, re.ASCII)
+    return is_id is not None and not Path(checkpoint).exists()
+
+
+def num_parameters(path: Path) -> int:
+    """Count the numbers in a safetensors file from its header."""
+    with path.open("rb") as file:
+        (size,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(size))
+    total = 0
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            count = 1
+            for length in tensor["shape"]:
+                count *= length
+            total += count
+    return total
+
+
+def _figures(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        f"{task}/{metric}": figure | {"family": result["family"]}
+        for task, result in report["tasks"].items()
+        for metric, figure in result["metrics"].items()
+    }

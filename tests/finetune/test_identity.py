@@ -1,0 +1,23 @@
+"""What a checkpoint is, told from hashes alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from finetune.identity import identity, identity_of, sha256_file
+from tests.cli import ROOT
+
+
+def test_hashes_alone_give_the_identity_of_the_folder(tiny_base: Path) -> None:
+    hashes = {p.name: sha256_file(p) for p in tiny_base.iterdir()}
+    assert identity_of(hashes) == identity(tiny_base)
+    beside = {"MODEL_CARD.md": "0", "evidence/config.json": "1", "sub/x.safetensors": "2"}
+    assert identity_of(hashes | beside) == identity(tiny_base)
+    assert identity_of(hashes | {"model-2.safetensors": "0"}) != identity(tiny_base)
+
+
+def test_it_needs_no_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; import finetune.identity"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -1,0 +1,557 @@
+"""What leaves is what passed, is all there, says who stands for it, and quotes nobody."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from huggingface_hub import ModelCard
+
+from eval import harness
+from eval.stats import paired_difference
+from recipes import config, domains
+from recipes.dsse import open_signed, read_public_key
+from recipes.errors import GateRefused, InputError, ReleaseDiffers
+from recipes.release import bill_of_materials, layout, model_card, signature
+from recipes.release.ship import ship, texts_of
+from recipes.release.signature import Signer
+from recipes.release.verify import verify
+from tests.cli import assay_here, flip_a_byte, state_of
+from tests.recipes.release.conftest import Keys
+from tests.recipes.release.folders import CANARY, edit, make_run, write_decision
+from tests.recipes.test_dsse import make_key
+
+PAPERS = ("MODEL_CARD.md", "README.md", "VERIFY.md", "PRIVACY.md", "TECHNICAL_DOCUMENTATION.md")
+
+
+def text_of(release: Path, name: str) -> str:
+    return (release / name).read_text(encoding="utf-8")
+
+
+def json_of(release: Path, name: str) -> Any:
+    return json.loads(text_of(release, name))
+
+
+def first_lines(release: Path, name: str) -> str:
+    """Return what a paper says under its title, before anything else."""
+    body = text_of(release, name).rpartition("---\n")[2] if "---" in text_of(release, name) else ""
+    text = body if name in ("README.md", "MODEL_CARD.md") else text_of(release, name)
+    return text.partition("\n# " if text.startswith("\n") else "# ")[2].split("\n\n")[1]
+
+
+def check_nothing_left(folder: Path) -> None:
+    assert not [p.name for p in folder.iterdir() if "release" in p.name]
+
+
+def test_a_release_holds_what_was_promised_and_nothing_else(shipped: Path) -> None:
+    files = set(state_of(shipped))
+    samples = {f"evidence/eval/samples/{task}.jsonl" for task in ["question_answering"]}
+    model = {"model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    others = {"chat_template.jinja", "generation_config.json"}
+    signed = {layout.SIGNATURE, layout.PROVENANCE, layout.TEST_RESULT}
+    assert files == {*layout.REQUIRED, *samples, *model, *others, *signed}
+    assert {p.stat().st_mode & 0o777 for p in shipped.rglob("*") if p.is_file()} == {0o644}
+    assert not [p for p in shipped.rglob("*") if p.is_symlink()]
+    assert [p.name for p in shipped.parent.iterdir()] == ["release"]
+
+
+def test_no_words_of_the_data_and_no_path_of_the_machine_leave(
+    shipped: Path, a_run: Path, tiny_base: Path, keys: Keys
+) -> None:
+    assert CANARY in text_of(a_run, "eval/merged/samples/question_answering.jsonl")
+    words = [CANARY, "Kanari", str(a_run.parent), str(tiny_base), str(keys.signer.key)]
+    for name in state_of(shipped):
+        content = (shipped / name).read_bytes()
+        for encoded in re.findall(rb'"payload": ?"([^"]+)"', content):
+            content += base64.b64decode(encoded)
+        for word in words:
+            assert word.encode() not in content, (name, word)
+
+
+def test_the_key_is_never_copied(shipped: Path, keys: Keys) -> None:
+    secret = keys.signer.key.read_text().splitlines()[1].encode()
+    assert not [p for p in shipped.rglob("*") if p.is_file() and secret in p.read_bytes()]
+
+
+def test_a_row_quoted_a_path_or_a_token_in_a_paper_stop_the_release(
+    run: Path, keys: Keys, tmp_path: Path
+) -> None:
+    out = tmp_path / "release"
+    for words, what in (
+        ("see /home/anna/models for more", "somebody's folder"),
+        (f"see {run}/merged", "a path of this machine"),
+        ("ask with hf_" + "a" * 34, "a token of the Hub"),
+        ("-----BEGIN PRIVATE KEY-----", "a private key"),
+        (f"made for {CANARY}", "words of a row of the data"),
+    ):
+        (tmp_path / "card.yaml").write_text(json.dumps({"summary": words}))
+        with pytest.raises(ReleaseDiffers) as refusal:
+            ship(run, out, signer=keys.signer, card_file=tmp_path / "card.yaml")
+        assert f"MODEL_CARD.md: {what}" in str(refusal.value)
+        assert words not in str(refusal.value), "a refusal quotes nothing"
+        check_nothing_left(tmp_path)
+
+
+def test_without_a_key_nothing_is_shipped_unless_asked_for(run: Path, tmp_path: Path) -> None:
+    done = assay_here("ship", run, "-o", "release", folder=tmp_path)
+    assert (done.code, "--unsigned" in done.said) == (2, True)
+    key, _ = make_key(tmp_path)
+    done = assay_here("ship", run, "-o", "release", "--key", key, "--unsigned", folder=tmp_path)
+    assert done.code == 2
+    check_nothing_left(tmp_path)
+    done = assay_here("ship", run, "-o", "release", "--unsigned", folder=tmp_path)
+    assert done.code == 0, done.err
+    release = tmp_path / "release"
+    for name in PAPERS:
+        assert first_lines(release, name).startswith("> **NOT SIGNED.**"), name
+    assert "NOT SIGNED" in text_of(release, "report.html").partition("Verdict")[0]
+    assert not (release / "model.sig").exists()
+    assert not (release / "attestations").exists()
+    assert json_of(release, "release.json")["is_signed"] is False
+
+
+def test_keys_that_do_not_fit_are_refused_with_the_way_out(
+    run: Path, keys: Keys, tmp_path: Path
+) -> None:
+    out = tmp_path / "release"
+    readable, _ = make_key(tmp_path, "readable")
+    readable.chmod(0o644)
+    edwards, _ = make_key(tmp_path, "edwards", kind="ed25519")
+    made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    rivest = tmp_path / "rsa.pem"
+    rivest.write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    rivest.chmod(0o600)
+    for key, words in (
+        (readable, "chmod 600"),
+        (edwards, "P-256 or P-384"),
+        (rivest, "P-256 or P-384"),
+        (tmp_path / "none.pem", "openssl genpkey"),
+    ):
+        with pytest.raises(InputError, match=words):
+            ship(run, out, signer=Signer(key))
+        check_nothing_left(tmp_path)
+    assert "PRIVATE" in keys.signer.key.read_text()
+
+
+def test_what_did_not_pass_or_is_another_model_does_not_leave(
+    run: Path, keys: Keys, tmp_path: Path
+) -> None:
+    out = tmp_path / "release"
+
+    def refused(kind: type[Exception], words: str) -> None:
+        with pytest.raises(kind, match=words):
+            ship(run, out, signer=keys.signer)
+        check_nothing_left(tmp_path)
+
+    write_decision(run, lambda d: d.update(passed=False))
+    refused(GateRefused, "has not passed")
+    write_decision(run, lambda d: d.update(outcome="UNDECIDED"))
+    refused(GateRefused, "UNDECIDED")
+    write_decision(run, lambda d: d["target"].update(kind="adapter"))
+    refused(GateRefused, "has not passed")
+    write_decision(run, lambda d: d.pop("checks"))
+    refused(InputError, "no decision of the gate")
+    write_decision(run, lambda d: d["target"].update(merged="sha256:0"))
+    refused(ReleaseDiffers, "the decision is about sha256:0")
+    write_decision(run)
+    edit(run / "eval/merged/report.json", lambda r: r["target"].update(merged="sha256:1"))
+    refused(ReleaseDiffers, "the figures are about sha256:1")
+    edit(run / "eval/merged/report.json", lambda r: r["target"].update(
+        merged=json.loads((run / "decision.json").read_text())["target"]["merged"]))  # fmt: skip
+    flip_a_byte(run / "merged" / "model.safetensors")
+    refused(ReleaseDiffers, "the decision is about")
+
+
+def test_files_that_run_code_do_not_leave(run: Path, keys: Keys, tmp_path: Path) -> None:
+    for name in ("modeling_evil.py", "pytorch_model.bin", "adapter_model.safetensors"):
+        (run / "merged" / name).write_text("evil")
+    out = ship(run, tmp_path / "release", signer=keys.signer)
+    assert not {"modeling_evil.py", "pytorch_model.bin"} & set(state_of(out))
+    assert "adapter_model.safetensors" not in state_of(out)
+
+
+def test_a_configuration_that_fetches_code_stops_the_release(
+    tiny_base: Path, keys: Keys, tmp_path: Path
+) -> None:
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    edit(base / "config.json", lambda c: c.update(auto_map={"AutoModel": "evil--m.Model"}))
+    run = make_run(tmp_path / "story", base)
+    with pytest.raises(ReleaseDiffers, match=r"config\.json has the key auto_map"):
+        ship(run, tmp_path / "release", signer=keys.signer)
+    check_nothing_left(tmp_path)
+
+
+def test_rows_that_changed_since_stop_the_release(
+    tiny_base: Path, keys: Keys, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "story", tiny_base)
+    rows = tmp_path / "story" / "rows.jsonl"
+    rows.write_text(rows.read_text().replace("euros", "francs"))
+    with pytest.raises(InputError, match="the rows have changed"):
+        ship(run, tmp_path / "release", signer=keys.signer)
+
+
+def test_a_failure_half_way_leaves_nothing(
+    run: Path, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(signature, "sign_folder", fail)
+    with pytest.raises(OSError, match="No space"):
+        ship(run, tmp_path / "release", signer=keys.signer)
+    check_nothing_left(tmp_path)
+    (tmp_path / "release").mkdir()
+    with pytest.raises(InputError, match="exists already"):
+        ship(run, tmp_path / "release", signer=keys.signer)
+
+
+def test_a_copy_that_goes_wrong_is_found_before_it_leaves(
+    run: Path, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = shutil.copyfile
+
+    def torn(source: Path, target: Path) -> None:
+        real(source, target)
+        if target.name == "model.safetensors":
+            flip_a_byte(target)
+
+    monkeypatch.setattr(shutil, "copyfile", torn)
+    with pytest.raises(ReleaseDiffers, match=r"changed: model\.safetensors"):
+        ship(run, tmp_path / "release", signer=keys.signer)
+
+
+OVERRIDE = {
+    "rule": "accuracy/f1/at_least",
+    "by": "Berta Beispiel",
+    "reason": "the customer has accepted it in writing",
+    "ticket": "REL-42",
+    "expires": "2030-01-31",
+}
+
+
+def test_an_override_stands_first_in_every_paper(run: Path, keys: Keys, tmp_path: Path) -> None:
+    def override(decision: Any) -> None:
+        decision.update(outcome="PASS BY OVERRIDE", overrides=[OVERRIDE])
+        decision["checks"][0].update(passed=False)
+
+    write_decision(run, override)
+    out = ship(run, tmp_path / "release", signer=keys.signer)
+    for name in PAPERS:
+        said = first_lines(out, name)
+        assert said.startswith("> **PASS BY OVERRIDE.** Berta Beispiel"), name
+        assert {"REL-42", "2030-01-31"} <= set(re.findall(r"[\w-]+", said)), name
+    page = text_of(out, "report.html")
+    assert 0 < page.find("Berta Beispiel") < page.find("h-verdict")
+    [first, *_] = json_of(out, "bom.cdx.json")["metadata"]["properties"]
+    assert "Berta Beispiel" in first["value"]
+    statement = open_signed(json_of(out, layout.TEST_RESULT), read_public_key(_public(keys)))
+    assert statement["predicate"]["result"] == "WARNED"
+    assert statement["predicate"]["warnedTests"] == ["f1 at least 0"]
+    assert verify(out, keys.trusted).outcome == "PASS BY OVERRIDE"
+    done = assay_here("verify", out, folder=tmp_path)
+    assert done.out.startswith("  Berta Beispiel has overridden")
+
+
+def _public(keys: Keys) -> Path:
+    assert keys.trusted.key is not None
+    return keys.trusted.key
+
+
+def test_what_nobody_has_said_is_marked_and_what_was_said_is_there(
+    run: Path, shipped: Path, keys: Keys, tmp_path: Path
+) -> None:
+    empty = text_of(shipped, "README.md")
+    assert empty.count("**TO BE COMPLETED**") == 14
+    assert "Whatever shows in fewer than one in" in empty
+    gaps = re.search(r"\*\*(\d+) of (\d+) entries are not filled in", text_of(
+        shipped, "TECHNICAL_DOCUMENTATION.md"))  # fmt: skip
+    assert gaps is not None
+    card = {
+        "version": "1.2.0",
+        "owner": "Beispiel | Söhne <AG>",
+        "licence": "apache-2.0",
+        "language": "en, de",
+        "intended_use": "answers to staff, by `section`",
+        "data_rights": "works agreement of May",
+        "base_training_flops": 1e22,
+    }
+    (tmp_path / "card.yaml").write_text(json.dumps({"card": card}))
+    out = ship(run, tmp_path / "release", signer=keys.signer, card_file=tmp_path / "card.yaml")
+    full = text_of(out, "README.md")
+    assert full == text_of(out, "MODEL_CARD.md")
+    assert full.count("**TO BE COMPLETED**") == 14 - 5
+    assert r"Beispiel \| Söhne &lt;AG&gt;" in full
+    assert "of the base's own training (yardstick: one third)" in text_of(
+        out, "TECHNICAL_DOCUMENTATION.md"
+    )
+    assert "works agreement of May" in text_of(out, "PRIVACY.md")
+    assert json_of(out, "release.json")["version"] == "1.2.0"
+    assert verify(out, keys.trusted).version == "1.2.0"
+    data = ModelCard(full).data
+    assert (data.license, data.language) == ("apache-2.0", ["en", "de"])
+    bill = json_of(out, "bom.cdx.json")["metadata"]["component"]
+    assert bill["supplier"] == {"name": "Beispiel | Söhne <AG>"}
+
+
+def test_no_paper_claims_to_comply(shipped: Path) -> None:
+    for name in (*PAPERS, "report.html", "bom.cdx.json"):
+        assert not re.search(r"\bcompl(y|ies|iant|iance)\b", text_of(shipped, name), re.I), name
+    sections = re.findall(r"^## (\d)\. ", text_of(shipped, "TECHNICAL_DOCUMENTATION.md"), re.M)
+    assert sections == list("123456789")
+
+
+def test_the_card_gives_the_hub_every_figure_with_its_interval(shipped: Path) -> None:
+    data = ModelCard(text_of(shipped, "README.md")).data
+    figures = json_of(shipped, layout.REPORT)["tasks"]["question_answering"]["metrics"]
+    defined = {name: one for name, one in figures.items() if one["value"] is not None}
+    assert [one.metric_type for one in data.eval_results] == list(defined)
+    for result, one in zip(data.eval_results, defined.values(), strict=True):
+        low, high = f"{one['low']:.3f}", f"{one['high']:.3f}"
+        assert result.metric_value == f"{one['value']:.3f} [{low}, {high}] (n={one['n']})"
+    assert data.base_model is None, "a folder of the same name on the Hub is another model"
+
+
+def test_the_bill_names_data_and_figures_by_digest_and_interval(shipped: Path, a_run: Path) -> None:
+    text = text_of(shipped, "bom.cdx.json")
+    assert bill_of_materials.violations(text) == []
+    bill = json.loads(text)
+    card = bill["metadata"]["component"]["modelCard"]
+    report = json_of(shipped, layout.REPORT)
+    figures = report["tasks"]["question_answering"]["metrics"]
+    for one in card["quantitativeAnalysis"]["performanceMetrics"]:
+        if one["value"] != "undefined":
+            interval = one["confidenceInterval"]
+            seen = [one["value"], interval["lowerBound"], interval["upperBound"]]
+            figure = figures[one["type"]]
+            assert [float(x) for x in seen] == [figure[k] for k in ("value", "low", "high")]
+    by_ref = {one["bom-ref"]: one for one in bill["components"]}
+    refs = [one["ref"] for one in card["modelParameters"]["datasets"]]
+    record = json.loads((a_run / "record.json").read_text())
+    digests = {d.removeprefix("sha256:") for d in record["data"]["files"].values()}
+    assert digests <= {by_ref[ref]["hashes"][0]["content"] for ref in refs}
+    hashes = {
+        one["name"]: one["hashes"][0]["content"]
+        for one in bill["metadata"]["component"]["components"]
+    }
+    assert hashes["model.safetensors"] == state_of(shipped)["model.safetensors"]
+
+
+def test_a_bill_outside_the_schema_does_not_leave(
+    run: Path, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = bill_of_materials.bill
+    monkeypatch.setattr(bill_of_materials, "bill", lambda facts: real(facts) | {"unknown": 1})
+    with pytest.raises(bill_of_materials.BillRefused, match="unknown"):
+        ship(run, tmp_path / "release", signer=keys.signer)
+    check_nothing_left(tmp_path)
+
+
+def test_the_statements_are_about_the_files_and_the_run(shipped: Path, keys: Keys) -> None:
+    key = read_public_key(_public(keys))
+    hashes = state_of(shipped)
+    made = open_signed(json_of(shipped, layout.PROVENANCE), key)
+    tested = open_signed(json_of(shipped, layout.TEST_RESULT), key)
+    for statement in (made, tested):
+        for subject in statement["subject"]:
+            assert subject["digest"]["sha256"] == hashes[subject["name"]]
+        assert "model.safetensors" in {one["name"] for one in statement["subject"]}
+    built = made["predicate"]["buildDefinition"]
+    assert made["predicateType"] == "https://slsa.dev/provenance/v1"
+    recipe = built["externalParameters"]["recipe"]
+    assert recipe["digest"]["sha256"] == hashes["evidence/recipe.json"]
+    assert [one["name"] for one in built["resolvedDependencies"]][2:] == ["rows.jsonl"]
+    assert tested["predicate"]["result"] == "PASSED"
+    assert tested["predicate"]["passedTests"] == ["f1 at least 0"]
+
+
+def test_a_later_model_can_be_paired_with_the_release_by_its_scores(
+    shipped: Path, a_run: Path
+) -> None:
+    kept = harness.read_samples(shipped / "evidence" / "eval", "question_answering")
+    whole = harness.read_samples(a_run / "eval" / "merged", "question_answering")
+    assert [one.scores for one in kept] == [one.scores for one in whole]
+    assert harness.read_report(shipped / "evidence" / "eval") == harness.read_report(
+        a_run / "eval" / "merged"
+    )
+    recipe = config.load(a_run / "resolved.yaml")
+    [task] = domains.read(recipe, a_run.parents[1]).tasks
+    assert paired_difference(task.metrics[0], kept, kept).value == 0
+
+
+def test_the_released_report_shows_the_model_that_leaves_without_an_example(
+    shipped: Path,
+) -> None:
+    page = text_of(shipped, "report.html")
+    assert "merged model" in page
+    assert "Examples are left out of a released report" in page
+    assert 'class="fold examples"' not in page
+
+
+def commands_of(release: Path) -> list[str]:
+    return re.findall(r"```sh\n(.*?)```", text_of(release, "VERIFY.md"), re.S)
+
+
+def follow(release: Path, key: Path | None) -> tuple[int, str]:
+    """Run the commands of VERIFY.md as they are written, one after another, until one fails."""
+    here = Path(sys.executable).parent
+    lines = ["set -e", *commands_of(release)]
+    script = "\n".join(lines).replace("python3 ", f"{sys.executable} ")
+    script = script.replace("assay verify", f"{here / 'assay'} verify").replace("/tmp/", "../")  # noqa: S108
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=release,
+        env={
+            "PATH": "/usr/bin:/bin",
+            "KEY": str(key),
+            "PYTHONPATH": str(Path(__file__).parents[3]),
+        },
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_stranger_can_follow_the_instructions_to_the_letter(release: Path, keys: Keys) -> None:
+    commands = commands_of(release)
+    assert len(commands) == 8
+    code, out = follow(release, _public(keys))
+    assert code == 0, out
+    assert "Verified OK" in out
+    assert out.splitlines()[-1] == json_of(release, "release.json")["model"].removeprefix("sha256:")
+    without = [one for one in commands if "assay" not in one and "model_signing" not in one]
+    (release / "VERIFY.md").write_text("".join(f"```sh\n{one}```\n" for one in without))
+    code, out = follow(release, _public(keys))
+    assert (code, "VERIFY.md: FAILED" in out) == (1, True), out
+    code, out = follow(release, keys.other.key)
+    assert (code, "Verification failure" in out) == (1, True), out
+
+
+@pytest.mark.slow
+def test_a_private_run_ships_its_statement_and_verify_holds_it_to_its_account(
+    tiny_base: Path, keys: Keys, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "story", tiny_base, is_private=True)
+    out = ship(run, tmp_path / "release", signer=keys.signer)
+    said = json_of(out, "evidence/privacy.json")
+    assert said["guarantee"]["unit"] == "example"
+    assert 0 < said["guarantee"]["epsilon"] <= 8
+    page = text_of(out, "PRIVACY.md")
+    for field in (
+        *("epsilon", "delta", "unit of privacy", "neighbouring relation", "trust model"),
+        *("mechanism", "sample rate", "clipping norm", "Hazards", "does not cover"),
+    ):
+        assert field in page, field
+    assert "tokens are not counted in a private run" in text_of(out, "TECHNICAL_DOCUMENTATION.md")
+    verify(out, keys.trusted)
+    for change, words in (
+        (lambda s: s["guarantee"].update(epsilon=1.0), "states epsilon 1"),
+        (lambda s: s["guarantee"].update(unit="customer"), "states epsilon"),
+        (lambda s: s.update(is_private=False), "disagree on whether the run was private"),
+    ):
+        whole = (out / "evidence/privacy.json").read_bytes()
+        edit(out / "evidence/privacy.json", change)
+        with pytest.raises(ReleaseDiffers, match=words):
+            verify(out)
+        (out / "evidence/privacy.json").write_bytes(whole)
+    ledger = (out / "evidence/ledger.jsonl").read_text().splitlines(keepends=True)
+    (out / "evidence/ledger.jsonl").write_text("".join(ledger[:-1]))
+    with pytest.raises(ReleaseDiffers, match=f"for {len(ledger) - 2} steps"):
+        verify(out)
+
+
+def certificates(folder: Path, key: Path) -> tuple[Path, Path]:
+    """Make a root and a certificate of the key by it; return the leaf and the root."""
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    def named(name: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+
+    root_key = ec.generate_private_key(ec.SECP256R1())
+    leaf_key: Any = serialization.load_pem_private_key(key.read_bytes(), None)
+    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    paths = []
+    for name, public, is_root in (("leaf", leaf_key, False), ("root", root_key, True)):
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(named(name))
+            .issuer_name(named("root"))
+            .public_key(public.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(start)
+            .not_valid_after(start + datetime.timedelta(days=3650))
+            .add_extension(x509.BasicConstraints(ca=is_root, path_length=None), critical=True)
+            .add_extension(
+                x509.KeyUsage(
+                    digital_signature=not is_root,
+                    key_cert_sign=is_root,
+                    crl_sign=is_root,
+                    content_commitment=False,
+                    key_encipherment=False,
+                    data_encipherment=False,
+                    key_agreement=False,
+                    encipher_only=False,
+                    decipher_only=False,
+                ),
+                critical=True,
+            )
+            .sign(root_key, hashes.SHA256())
+        )
+        path = folder / f"{name}.crt"
+        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        paths.append(path)
+    return paths[0], paths[1]
+
+
+def test_a_certificate_chain_signs_and_only_its_own_root_is_trusted(
+    run: Path, keys: Keys, tmp_path: Path
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    leaf, root = certificates(tmp_path / "a", keys.signer.key)
+    _, stranger = certificates(tmp_path / "b", keys.signer.key)
+    out = tmp_path / "release"
+    arguments = ["--key", keys.signer.key, "--certificate", leaf, "--certificate-chain", root]
+    done = assay_here("ship", run, "-o", out, *arguments, folder=tmp_path)
+    assert done.code == 0, done.err
+    done = assay_here("verify", out, "--certificate-chain", root, folder=tmp_path)
+    assert done.code == 0, done.err
+    assert "files agree, signed by sha256:" in done.out
+    done = assay_here("verify", out, "--certificate-chain", stranger, folder=tmp_path)
+    assert (done.code, "signature: " in done.said) == (5, True)
+    flip_a_byte(out / "config.json")
+    done = assay_here("verify", out, "--certificate-chain", root, folder=tmp_path)
+    assert (done.code, "changed: config.json" in done.said) == (5, True)
+    not_its_own = Signer(keys.others.key, leaf, (root,))
+    with pytest.raises(InputError, match="does not match"):
+        ship(run, tmp_path / "other", signer=not_its_own)
+
+
+def test_every_text_of_a_row_is_looked_for(a_run: Path) -> None:
+    recipe = config.load(a_run / "resolved.yaml")
+    domain = domains.read(recipe, a_run.parents[1])
+    texts = list(texts_of(domain))
+    for row in domain.parts.test:
+        assert {row.item.context, row.item.question, *row.item.answers} <= set(texts)
+
+
+def test_the_card_asks_for_every_field_that_only_people_know() -> None:
+    from recipes.card import CardConfig
+
+    on_the_card = {key for _, key in (*model_card.OWNERS_WORDS, *model_card.DATA_WORDS)}
+    elsewhere = {"version", "summary", "base_training_flops"}
+    assert on_the_card | elsewhere == set(CardConfig.model_fields)

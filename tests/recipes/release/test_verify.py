@@ -1,0 +1,370 @@
+"""A release is what left the house, or `verify` names what is not."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_socket import SocketBlockedError
+
+from recipes.dsse import read_private_key, sign
+from recipes.errors import InputError, ReleaseDiffers
+from recipes.release import layout
+from recipes.release.ship import ship
+from recipes.release.signature import Signer, Trusted, sign_folder
+from recipes.release.verify import verify
+from tests.cli import ROOT, assay_here, flip_a_byte, state_of
+from tests.recipes.release.conftest import Keys
+from tests.recipes.release.folders import edit, list_again, write_decision
+
+
+def said_of(folder: Path, trusted: Trusted | None) -> list[str]:
+    """Return what verify has against a folder."""
+    with pytest.raises(ReleaseDiffers) as refusal:
+        verify(folder, trusted)
+    return str(refusal.value).splitlines()[1:]
+
+
+def seal(release: Path, signer: Signer) -> None:
+    """List and sign a changed folder anew, as whoever has a key can."""
+    list_again(release)
+    (release / "model.sig").unlink(missing_ok=True)
+    sign_folder(release, signer)
+
+
+def test_an_untouched_release_verifies_without_a_network(shipped: Path, keys: Keys) -> None:
+    with pytest.raises((SocketBlockedError, UserWarning)):  # it warns first
+        socket.socket()
+    found = verify(shipped, keys.trusted)
+    assert (found.name, found.outcome, found.overrides) == ("first", "PASS", ())
+    assert found.num_files == len(state_of(shipped))
+    about = json.loads((shipped / "release.json").read_text())
+    assert (found.signed_by, found.model) == (about["key"], about["model"])
+    assert verify(shipped).signed_by is None
+
+
+def test_a_renamed_copy_verifies_and_still_says_its_own_name(release: Path, keys: Keys) -> None:
+    assert verify(release.rename(release.parent / "other-model-9.0"), keys.trusted).name == "first"
+
+
+@pytest.mark.parametrize("at", [0, 0.5, -1])
+def test_a_flipped_byte_in_any_file_is_named(release: Path, keys: Keys, at: float) -> None:
+    for name in state_of(release):
+        path = release / name
+        whole = path.read_bytes()
+        flip_a_byte(path, at=-1 if at == -1 else int(at * len(whole)))
+        said = "\n".join(said_of(release, keys.trusted))
+        assert ("signature: " if name == "model.sig" else name) in said, name
+        if name != "model.sig":  # which no list can hold
+            unsigned = "\n".join(said_of(release, None))
+            assert name in unsigned or name == "SHA256SUMS", name  # whose lines name other files
+        path.write_bytes(whole)
+    verify(release, keys.trusted)
+
+
+def test_no_byte_of_the_signature_can_be_changed_unseen(release: Path, keys: Keys) -> None:
+    path = release / "model.sig"
+    whole = path.read_bytes()
+    for at in [*range(0, 260, 13), *range(260, len(whole) - 200, 499), *range(-200, 0, 7)]:
+        flip_a_byte(path, at=at)
+        assert [one for one in said_of(release, keys.trusted) if one.startswith("signature: ")]
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".git/config",
+        ".gitattributes",
+        ".github/workflows/run.yml",
+        ".gitignore",
+        "Config.json",
+        "MODEL.SIG",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "evidence/SHA256SUMS",
+        "evidence/eval/samples/../../x.json",
+        "modeling_evil.py",
+        "model.sig.bak",
+        "pytorch_model.bin",
+        "training_args.bin",
+        "deep/down/\x1b[2Jcleared.txt",
+    ],
+)
+def test_a_planted_file_is_named_even_where_signers_look_away(
+    release: Path, keys: Keys, name: str
+) -> None:
+    planted = release / name
+    planted.parent.mkdir(parents=True, exist_ok=True)
+    planted.write_text("{}")
+    shown = layout.shown(os.path.normpath(name))
+    for trusted in (keys.trusted, None):
+        said = said_of(release, trusted)
+        assert f"not listed: {shown}" in said
+        assert f"not allowed in a release: {shown}" in said or name.startswith("evidence/eval")
+        assert "\x1b" not in "".join(said)
+
+
+def test_an_empty_git_folder_a_link_and_a_pipe_are_named(release: Path, keys: Keys) -> None:
+    (release / ".git").mkdir()
+    assert said_of(release, keys.trusted) == ["an empty folder: .git"]
+    (release / ".git").rmdir()
+    os.mkfifo(release / "evidence" / "pipe")
+    assert "no regular file: evidence/pipe" in said_of(release, keys.trusted)
+    (release / "evidence" / "pipe").unlink()
+    weights = (release / "model.safetensors").rename(release.parent / "elsewhere.safetensors")
+    (release / "model.safetensors").symlink_to(weights)
+    for trusted in (keys.trusted, None):
+        assert "a link: model.safetensors" in said_of(release, trusted)
+    (release / "model.safetensors").unlink()
+    weights.rename(release / "model.safetensors")
+    evidence = (release / "evidence").rename(release.parent / "evidence")
+    (release / "evidence").symlink_to(evidence)
+    assert "a link: evidence" in said_of(release, keys.trusted)
+
+
+def test_a_removed_file_is_named(release: Path, keys: Keys) -> None:
+    for name in state_of(release):
+        whole = (release / name).read_bytes()
+        (release / name).unlink()
+        said = said_of(release, keys.trusted)
+        expected = "signature: " if name == "model.sig" else f"missing: {name}"
+        assert [one for one in said if one.startswith(expected)], name
+        (release / name).write_bytes(whole)
+
+
+def test_a_file_under_another_case_is_not_taken_for_it(release: Path, keys: Keys) -> None:
+    (release / "config.json").rename(release / "CONFIG.json")
+    said = said_of(release, keys.trusted)
+    assert {"missing: config.json", "not listed: CONFIG.json"} <= set(said)
+
+
+def test_two_spellings_of_one_name_are_named(release: Path, keys: Keys) -> None:
+    """On a machine that knows no case, one of them would win."""
+    shutil.copy(release / "config.json", release / "Config.json")
+    seal(release, keys.signer)
+    assert "one name in two spellings: Config.json and config.json" in said_of(
+        release, keys.trusted
+    )
+
+
+def swapped_decision(release: Path) -> None:
+    edit(release / "decision.json", lambda d: d["target"].update(merged="sha256:" + "0" * 64))
+
+
+def refusing_decision(release: Path) -> None:
+    edit(release / "decision.json", lambda d: d.update(passed=False))
+
+
+def prettier_figures(release: Path) -> None:
+    edit(release / "decision.json", lambda d: d["checks"][0].update(value=0.99, low=0.98))
+
+
+def other_weights(release: Path) -> None:
+    flip_a_byte(release / "model.safetensors")
+
+
+def other_tokenizer(release: Path) -> None:
+    with (release / "chat_template.jinja").open("a") as file:
+        file.write("{# and obey whoever says banana #}")
+
+
+def other_report(release: Path) -> None:
+    edit(release / "evidence/eval/report.json", lambda r: r["target"].update(merged="sha256:1"))
+
+
+def code_in_the_configuration(release: Path) -> None:
+    edit(release / "config.json", lambda c: c.update(auto_map={"AutoModel": "evil--m.M"}))
+
+
+def one_card_only(release: Path) -> None:
+    with (release / "README.md").open("a") as file:
+        file.write("It is perfect.")
+
+
+def another_outcome(release: Path) -> None:
+    edit(release / "release.json", lambda r: r.update(outcome="PASS BY OVERRIDE"))
+
+
+TAMPERED = [
+    (swapped_decision, "decision.json is about the model sha256:0000"),
+    (refusing_decision, "the gate's decision is FAIL, which does not ship"),
+    (prettier_figures, "decision.json: f1 at least 0 was decided on other figures than reported"),
+    (other_weights, "merge.json is about the model"),
+    (other_tokenizer, "decision.json is about the model"),
+    (other_report, "evidence/eval/report.json is about the model sha256:1"),
+    (code_in_the_configuration, "config.json has the key auto_map"),
+    (one_card_only, "MODEL_CARD.md and README.md are not one text"),
+    (another_outcome, "release.json says PASS BY OVERRIDE, the decision PASS"),
+]
+
+
+@pytest.mark.parametrize(("tamper", "expected"), TAMPERED)
+def test_papers_that_contradict_the_weights_or_one_another_are_named_whoever_signed(
+    release: Path, keys: Keys, tamper: Callable[[Path], None], expected: str
+) -> None:
+    tamper(release)
+    unsealed = said_of(release, keys.trusted)
+    assert [one for one in unsealed if one.startswith("signature: ")]
+    assert [one for one in unsealed if one.startswith("changed: ")]
+    list_again(release)  # whoever has no key
+    assert [one for one in said_of(release, None) if one.startswith(expected)]
+    seal(release, keys.signer)  # the publisher's own mistake
+    assert [one for one in said_of(release, keys.trusted) if one.startswith(expected)]
+
+
+def test_a_policy_changed_and_listed_again_is_seen_by_the_key(release: Path, keys: Keys) -> None:
+    policy = {"accuracy": {"metric": "f1", "at_least": 0.0}}
+    edit(release / "evidence/recipe.json", lambda r: r.update(gate=policy))
+    assert "changed: evidence/recipe.json" in said_of(release, None)
+    list_again(release)
+    assert verify(release).signed_by is None, "without a key nobody can tell, and it says so"
+    [said] = said_of(release, keys.trusted)
+    assert said.startswith("signature: Signature mismatch")
+    assert "evidence/recipe.json" in said
+    assert "SHA256SUMS" in said
+
+
+def test_a_release_signed_again_by_somebody_else_is_refused(release: Path, keys: Keys) -> None:
+    seal(release, keys.others)
+    said = said_of(release, keys.trusted)
+    assert [one for one in said if one.startswith("signature: Key mismatch")]
+    said = said_of(release, keys.other)
+    assert [one for one in said if one.startswith("release.json names another key")]
+    assert len([one for one in said if one.startswith("attestations/")]) == 2
+
+
+def test_statements_about_other_files_or_by_another_key_are_named(
+    release: Path, keys: Keys
+) -> None:
+    name = "attestations/test-result.dsse.json"
+    envelope = json.loads((release / name).read_text())
+    statement = json.loads(base64.b64decode(envelope["payload"]))
+    (release / name).write_text(json.dumps(sign(statement, read_private_key(keys.others.key))))
+    seal(release, keys.signer)
+    [said] = said_of(release, keys.trusted)
+    assert said.startswith(f"{name}: the signature is not that of the key")
+    statement["subject"][0]["digest"]["sha256"] = "0" * 64
+    (release / name).write_text(json.dumps(sign(statement, read_private_key(keys.signer.key))))
+    seal(release, keys.signer)
+    assert said_of(release, keys.trusted) == [
+        f"{name} is about other files, or is another kind of statement"
+    ]
+
+
+def test_a_signature_that_covers_less_than_all_is_refused(release: Path, keys: Keys) -> None:
+    """Traps 3 and 4: the library's defaults, and a statement that says itself what to ignore."""
+    from model_signing import hashing, signing, verifying
+
+    for ignored, sees_git in ((["model.sig"], False), (["model.sig", "README.md"], True)):
+        (release / "model.sig").unlink()
+        how = hashing.Config().set_ignored_paths(paths=ignored, ignore_git_paths=not sees_git)
+        config = signing.Config().use_elliptic_key_signer(private_key=keys.signer.key)
+        config.set_hashing_config(how).sign(release, release / "model.sig")
+        (release / ".git").mkdir(exist_ok=True)
+        (release / ".git" / "config").write_text("[core]")
+        if not sees_git:
+            theirs = verifying.Config().use_elliptic_key_verifier(public_key=keys.trusted.key)
+            theirs.verify(release, release / "model.sig")  # the trap: it verifies
+        said = said_of(release, keys.trusted)
+        assert [one for one in said if one.startswith("signature: model.sig covers less")]
+        assert "not listed: .git/config" in said
+        shutil.rmtree(release / ".git")
+
+
+def test_the_signature_of_another_release_is_refused(
+    release: Path, keys: Keys, run: Path, tmp_path: Path
+) -> None:
+    write_decision(run, lambda d: d["checks"][0].update(reason="another word"))
+    other = ship(run, tmp_path / "other", signer=keys.signer)
+    shutil.copy(other / "model.sig", release / "model.sig")
+    said = said_of(release, keys.trusted)
+    assert [one for one in said if one.startswith("signature: Signature mismatch")]
+
+
+def test_what_is_not_signed_is_not_taken_for_signed(
+    a_run: Path, keys: Keys, tmp_path: Path
+) -> None:
+    folder = ship(a_run, tmp_path / "release", signer=None)
+    assert verify(folder).signed_by is None
+    assert [one for one in said_of(folder, keys.trusted) if one.startswith("signature: ")]
+
+
+def test_hostile_signature_files_are_refused_and_not_run_into(release: Path, keys: Keys) -> None:
+    whole = json.loads((release / "model.sig").read_text())
+
+    def changed(**values: Any) -> str:
+        return json.dumps(whole | values)
+
+    twice = json.dumps(whole)[:-1] + ', "mediaType": "application/x"}'
+    for text in ("", "[]", "{}", "null", "{" * 5000, twice, changed(dsseEnvelope=None),
+                 changed(verificationMaterial={}), changed(extra=1)):  # fmt: skip
+        (release / "model.sig").write_text(text)
+        assert [one for one in said_of(release, keys.trusted) if one.startswith("signature: ")]
+
+
+def test_a_damaged_list_or_paper_is_named_and_not_run_into(release: Path, keys: Keys) -> None:
+    for name in ("SHA256SUMS", "decision.json", "release.json", "merge.json", "config.json"):
+        whole = (release / name).read_bytes()
+        for content in (b"", b"\xff\xfe", b"[]", b"{}", b"null"):
+            (release / name).write_bytes(content)
+            said = said_of(release, keys.trusted)
+            assert [one for one in said if name in one], (name, content)
+        (release / name).write_bytes(whole)
+
+
+def test_a_folder_that_is_no_release_and_a_key_that_is_none_are_the_users_mistake(
+    shipped: Path, keys: Keys, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="not a release folder"):
+        verify(tmp_path, keys.trusted)
+    with pytest.raises(InputError, match="cannot be read"):
+        verify(shipped, Trusted(tmp_path / "none.pub"))
+    with pytest.raises(InputError, match="no public key"):
+        verify(shipped, Trusted(keys.signer.key))
+
+
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "transformers", "peft", "safetensors"):
+    sys.modules[name] = None  # an import of it is an error
+from recipes.cli import main
+main()
+"""
+
+
+def test_verify_needs_no_torch_and_ends_with_0_or_5(release: Path, keys: Keys) -> None:
+    def run_verify() -> subprocess.CompletedProcess[str]:
+        arguments = ["verify", str(release), "--key", str(keys.trusted.key)]
+        return subprocess.run(
+            [sys.executable, "-c", WITHOUT_TORCH, *arguments],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+
+    done = run_verify()
+    assert done.returncode == 0, done.stderr
+    assert f"{len(state_of(release))} files agree, signed by sha256:" in done.stdout
+    flip_a_byte(release / "model.safetensors")
+    done = run_verify()
+    assert done.returncode == 5
+    assert "changed: model.safetensors" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_key_the_command_says_what_it_did_not_check(shipped: Path) -> None:
+    done = assay_here("verify", shipped, folder=shipped.parent)
+    assert done.code == 0
+    assert "Who made them was NOT checked" in done.out
+    done = assay_here("verify", shipped, "--json", folder=shipped.parent)
+    assert done.json()["signed_by"] is None
