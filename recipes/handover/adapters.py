@@ -13,7 +13,10 @@ _VLLM_DEFAULT_RANK = 16
 _VLLM_LORA = "github.com/vllm-project/vllm, vllm/config/lora.py (01230b4; the same in v0.27.1)"
 _VLLM_DORA = "github.com/vllm-project/vllm/issues/10849; pull/47395 was open in 2026-07"
 _VLLM_HEAD = "github.com/vllm-project/vllm/issues/9280; vllm/lora/peft_helper.py (0214369)"
-_VLLM_BIAS = "vllm/lora/peft_helper.py, in later copies: 'Adapter bias is not supported.'"
+_VLLM_BIAS = (
+    "github.com/vllm-project/vllm, vllm/lora/peft_helper.py, in later copies: 'Adapter bias is not "
+    "supported.'"
+)
 _SGLANG_LORA = "docs.sglang.io/docs/advanced_features/lora (read 2026-11)"
 _SGLANG_CONFIG = "github.com/sgl-project/sglang, python/sglang/srt/lora/lora_config.py (0ceb81f)"
 

@@ -176,7 +176,7 @@ def _shapes(folder: Path, config: dict[str, Any]) -> Iterator[tuple[str, tuple[i
 def _tensors(folder: Path, wanted: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield the tensors in the order in which they were announced."""
     with ExitStack() as stack:
-        places = {}
+        places: dict[str, Any] = {}
         for file in sorted(folder.glob("*.safetensors")):
             opened = stack.enter_context(safe_open(file, "pt"))
             places |= dict.fromkeys(opened.keys(), opened)

@@ -101,7 +101,7 @@ def test_what_cannot_be_handed_over_is_not_shipped(story: Path, tmp_path: Path) 
     path = folder / "runs" / "first" / "merged" / "tokenizer.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"normalizer": {"type": "NFC"}}))
     before = sorted(folder.iterdir())
-    done = assay_here("ship", "runs/first", "-o", "release", "--gguf", "F16", folder=folder)
+    done = assay_here("ship", "runs/first", "-o", "other", "--gguf", "F16", folder=folder)
     assert done.code == 2
     assert "normalises text" in done.said
     assert sorted(folder.iterdir()) == before
