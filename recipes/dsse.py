@@ -77,6 +77,7 @@ def parse_public_key(pem: bytes, source: object) -> SSlibKey:
         InputError: if it is none.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
         return SSlibKey.from_crypto(load_pem_public_key(pem))
