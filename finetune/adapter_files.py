@@ -15,7 +15,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -242,7 +242,7 @@ def inspect(folder: Path) -> AdapterFiles:
     layers = {
         layer: _factors(adapter, layer, ranks[layer], alphas[layer]) for layer in record.layers
     }
-    return AdapterFiles(**(vars(adapter) | {"layers": layers}))
+    return replace(adapter, layers=layers)
 
 
 def _check_file_names(folder: Path, record: AdapterRecord) -> None:

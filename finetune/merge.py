@@ -72,7 +72,8 @@ def merge(
         InputError: if ``out`` exists, the adapter is of a kind that cannot be merged, or
             ``into`` is 4-bit.
     """
-    _refuse_wrong_choice(out, into, storage)
+    refuse_wrong_choice(into, storage)
+    _refuse_existing(out)
     adapter = adapter_files.inspect(adapter_folder)
     identity = checkpoints.identity(base_folder)
     adapter_files.check_identity(adapter.record, identity, base_folder, adapter_folder)
@@ -106,7 +107,8 @@ def write_serving_base(
         InputError: if the adapter was not trained on a 4-bit base, or ``out`` exists.
         IntegrityError: as `merge`.
     """
-    _refuse_wrong_choice(out, "dequantised", storage)
+    refuse_wrong_choice("dequantised", storage)
+    _refuse_existing(out)
     record = adapter_files.read_record(adapter_folder)
     if record.quantization.kind != "nf4" or record.head != "causal-lm":
         raise InputError(
@@ -166,13 +168,21 @@ def linear_shapes(folder: Path, files: Sequence[TensorFile]) -> dict[str, tuple[
     }
 
 
-def _refuse_wrong_choice(out: Path, into: str, storage: str) -> None:
+def refuse_wrong_choice(into: str, storage: str) -> None:
+    """Refuse a kind of merge that there is not, and one that would erase the adapter.
+
+    Raises:
+        InputError: with the choices, or with what a merge back into 4-bit was measured to do.
+    """
     if into in ("nf4", "4bit", "4-bit", "quantised", "quantized"):
         raise InputError(f"a merge back into 4-bit is refused: {NOT_IN_4_BIT}")
     if into not in get_args(Into):
         raise InputError(f"--into {into}: wanted {' or '.join(get_args(Into))}")
     if storage not in get_args(Storage):
         raise InputError(f"--storage {storage}: wanted {' or '.join(get_args(Storage))}")
+
+
+def _refuse_existing(out: Path) -> None:
     if out.exists():
         raise InputError(f"{out} exists already; remove it, or merge into another folder")
 

@@ -17,7 +17,8 @@ from finetune.tensor_files import TensorFile
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-_MANTISSA_BITS = {torch.bfloat16: 8, torch.float16: 11}
+_HALF_STEP = {torch.bfloat16: (2.0**-8, 0.0), torch.float16: (2.0**-11, 2.0**-25)}
+"""Most that rounding to nearest changes a number: relative, and absolute next to zero."""
 
 
 def tensor_of(file: TensorFile, name: str) -> Tensor:
@@ -101,10 +102,10 @@ class Change:
 def measure(weight: Tensor, update: Update, intended: Tensor, stored: Tensor) -> Change:
     """Compare what was stored with what was meant to be.
 
-    The change is W_stored - W. Rounding to nearest is off by at most 2**-p of each value (p the
-    bits of the mantissa), taken as uniform, so as a matrix with independent entries of known size,
-    whose largest singular value is at most about the largest row norm plus the largest column norm
-    (Latala 2005). What is outside the row space of A and above that is not from this adapter.
+    The change is W_stored - W. The errors of rounding, taken as uniform and independent, are a
+    matrix of entries of known size, whose largest singular value is at most about its largest row
+    norm plus its largest column norm (Bandeira and van Handel 2016, arXiv:1408.6185).
+    What is outside the row space of A and above that is not from this adapter.
 
     Args:
         weight: W, float32; used up: it holds the change afterwards.
@@ -116,11 +117,12 @@ def measure(weight: Tensor, update: Update, intended: Tensor, stored: Tensor) ->
     rounded = stored.float()
     change = torch.sub(rounded, weight, out=weight)
     rounded.square_()
+    relative, absolute = _HALF_STEP[stored.dtype]
+    row, column = (rounded.sum(dim).max().sqrt().item() for dim in (1, 0))
+    num_out, num_in = stored.shape
     noise = (
-        2.0 ** -_MANTISSA_BITS[stored.dtype]
-        / math.sqrt(3)
-        * (rounded.sum(0).max().sqrt().item() + rounded.sum(1).max().sqrt().item())
-    )
+        relative * (row + column) + absolute * (math.sqrt(num_out) + math.sqrt(num_in))
+    ) / math.sqrt(3)
     del rounded
     norm = intended.norm().item()
     dot = torch.dot(change.flatten(), intended.flatten()).item()
