@@ -62,8 +62,8 @@ def merge(
         into: ``dequantised``: the weights that the adapter was trained on, as its record says;
             ``original``: the files' own weights, which is another model if that was 4-bit.
         storage: ``auto``: the base's own 16-bit type, in which its activations are known to stay
-            in range, but float16 where bfloat16 would round part of the update away. A float32
-            base becomes float16 if all its weights are within 6e4, else bfloat16.
+            in range; a base in float32 or float16 becomes float16 if all its weights are within
+            6e4, else bfloat16. Or one of the two by name; ``float16`` keeps three bits more.
 
     Raises:
         IntegrityError: if the base is not the adapter's, if its 4-bit codes come out otherwise

@@ -117,6 +117,7 @@ def test_a_length_beyond_the_file_or_beyond_reason_is_refused_unread(
     tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_the_largest_header_costs_bounded_time_and_memory(tmp_path: Path) -> None:
     names = (f'"{i:x}":{{}}' for i in range(MAX_HEADER_BYTES // 12))
     text = b"{" + ",".join(names).encode() + b"}"

@@ -99,7 +99,7 @@ def test_one_changed_byte_of_an_untargeted_tensor_is_seen(tiny_base: Path, tmp_p
 def test_weights_that_are_not_those_written_are_seen(tiny_base: Path, tmp_path: Path) -> None:
     make_adapter(tiny_base, tmp_path / "adapter", LORA)
     record = merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
-    forge(tmp_path / "merged", lambda tensors: tensors[DOWN].mul_(1.001))
+    forge(tmp_path / "merged", lambda tensors: tensors[DOWN].mul_(1.1))
     made = json.loads((tmp_path / "merged" / "merge.json").read_text())
     made["tensor_sha256"] = record["tensor_sha256"]
     (tmp_path / "merged" / "merge.json").write_text(json.dumps(made))
