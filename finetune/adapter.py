@@ -3,45 +3,51 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
-from safetensors import safe_open
 
-from finetune.checkpoint import Base, Head
+from finetune.adapter_files import (
+    CONFIG,
+    HEADS,
+    RECORD,
+    WEIGHTS,
+    AdapterFiles,
+    AdapterRecord,
+    check_finite,
+    check_identity,
+    check_on,
+    inspect,
+    read_record,
+    template_digest,
+)
+from finetune.checkpoint import Base
 from finetune.config import AdapterConfig
 from finetune.errors import InputError, IntegrityError
-from finetune.quantization import Quantization
 
-RECORD = "assay.json"
-"""Beside peft's own files: the base's identity and how it was quantised in training."""
-
-
-@dataclass(frozen=True)
-class AdapterRecord:
-    """What an adapter folder says of its own training."""
-
-    base: str
-    """Identity of the base."""
-
-    head: Head
-    labels: tuple[str, ...]
-    is_multi_label: bool
-    quantization: Quantization
-    layers: tuple[str, ...]
-    """Names of the adapted layers in the base model, sorted: all of them must be in the folder."""
-
-
-HEADS = ("lm_head", "score", "classifier", "embed_out", "output")
+__all__ = [
+    "RECORD",
+    "AdapterRecord",
+    "active",
+    "attach",
+    "check_base",
+    "check_identity",
+    "effect",
+    "inject",
+    "load",
+    "read_record",
+    "save",
+]
 
 
 def linear_names(model: torch.nn.Module) -> dict[str, list[str]]:
@@ -52,6 +58,16 @@ def linear_names(model: torch.nn.Module) -> dict[str, list[str]]:
         if isinstance(module, torch.nn.Linear) and last not in HEADS:
             found.setdefault(last, []).append(name)
     return found
+
+
+def linear_shapes(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
+    """Return (out, in) of each linear layer but the heads, by its full name."""
+    modules = dict(model.named_modules())
+    return {
+        name: (int(modules[name].out_features), int(modules[name].in_features))
+        for names in linear_names(model).values()
+        for name in names
+    }
 
 
 def inject(base: Base, config: AdapterConfig) -> Any:
@@ -140,7 +156,7 @@ def save(model: Any, base: Base, folder: Path, *, init_folder: Path | None = Non
                 scratch, safe_serialization=True, **(options if init_folder else {})
             )
         (scratch / "README.md").unlink(missing_ok=True)  # peft's stub names a local path
-        _clean_config(scratch / "adapter_config.json")
+        _clean_config(scratch / CONFIG)
         record = {
             "schema": 1,
             "base": base.identity,
@@ -149,6 +165,7 @@ def save(model: Any, base: Base, folder: Path, *, init_folder: Path | None = Non
             "is_multi_label": base.is_multi_label,
             "quantization": asdict(base.quantization),
             "layers": _adapted_layers(model),
+            "chat_template": template_digest(base.tokenizer.chat_template),
         }
         (scratch / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
         for file in scratch.iterdir():
@@ -178,47 +195,6 @@ def _clean_config(path: Path) -> None:
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def read_record(folder: Path) -> AdapterRecord:
-    """Return what the adapter folder says of its base.
-
-    Raises:
-        InputError: if the folder is no adapter folder of ours.
-    """
-    if not (folder / "adapter_config.json").is_file():
-        raise InputError(f"{folder} is not an adapter folder: it has no adapter_config.json")
-    try:
-        record = json.loads((folder / RECORD).read_text())
-        quantization = dict(record["quantization"])
-        quantization["modules"] = tuple(quantization["modules"])
-        return AdapterRecord(
-            base=str(record["base"]),
-            head=record["head"],
-            labels=tuple(record["labels"]),
-            is_multi_label=bool(record["is_multi_label"]),
-            quantization=Quantization(**quantization),
-            layers=tuple(record["layers"]),
-        )
-    except (FileNotFoundError, KeyError, TypeError, json.JSONDecodeError):
-        raise InputError(
-            f"{folder} does not say which base it was trained on ({RECORD} is missing or not "
-            "readable); an adapter cannot be used on a guess. Train it with this program"
-        ) from None
-
-
-def check_identity(record: AdapterRecord, identity: str, base_folder: Path, folder: Path) -> None:
-    """Refuse a base of another identity.
-
-    Raises:
-        IntegrityError: with both identities.
-    """
-    if record.base != identity:
-        raise IntegrityError(
-            f"the adapter {folder} was trained on the base {record.base}, and this base is "
-            f"{identity} ({base_folder}). An adapter is right only on its own base: "
-            "name that one in base.checkpoint, or train again"
-        )
-
-
 def check_base(folder: Path, base: Base) -> None:
     """Refuse a base that is not the one that the adapter was trained on.
 
@@ -242,39 +218,67 @@ def load(base: Base, folder: Path) -> Any:
     return attach(base, {"default": folder})
 
 
-def attach(base: Base, folders: Mapping[str, Path]) -> Any:
+def attach(base: Base, folders: Mapping[str, Path], *, is_own_base: bool = True) -> Any:
     """Put saved adapters on one base, frozen, and return the peft model; the first is active.
+
+    Every folder is checked as one that a stranger wrote (`finetune.adapter_files`) before peft sees
+    it, and peft is given settings made from what was found, never the folder's own.
 
     Args:
         base: what all of them were trained on.
         folders: adapter folders by the name to give to `active`; a name has no dot.
+        is_own_base: False only for what this program made of their base (its original weights, a
+            serving base), which with them is another model, to be measured by itself.
 
     Raises:
         IntegrityError: if the base is another one than it was trained on, or if a folder lacks
-            a tensor or holds one too many.
-        InputError: if a folder is no adapter folder.
+            a tensor, holds one too many, or is not as training writes it in any other way.
+        InputError: if a folder is no adapter folder, or of a kind that is not supported.
     """
     model: Any = None
+    shapes = linear_shapes(base.model)
     for name, folder in folders.items():
-        check_base(folder, base)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error, just below
-            if model is None:
-                model = PeftModel.from_pretrained(
-                    base.model, folder, adapter_name=name, local_files_only=True
-                )
-            else:
-                model.load_adapter(folder, adapter_name=name, local_files_only=True)
-        with safe_open(folder / "adapter_model.safetensors", "pt") as file:
-            odd = set(file.keys()) ^ set(get_peft_model_state_dict(model, adapter_name=name))
+        if is_own_base:
+            check_base(folder, base)
+        files = inspect(folder)
+        check_on(files, shapes)
+        check_finite(files)
+        config = _peft_config(files)
+        if model is None:
+            model = PeftModel.from_pretrained(
+                base.model, folder, adapter_name=name, config=config, local_files_only=True
+            )
+        else:
+            model.add_adapter(name, config)
+            model.load_adapter(folder, adapter_name=name, local_files_only=True)
+        odd = set(files.weights.entries) ^ set(get_peft_model_state_dict(model, adapter_name=name))
         if odd:
             raise IntegrityError(
-                f"the adapter {folder} lacks {len(odd)} tensors of its own configuration, or holds "
-                f"them beside it, first {min(odd)}; take the folder that training wrote"
+                f"peft makes other tensors of the adapter {folder} than stand in {WEIGHTS}: "
+                f"{len(odd)} differ, first {min(odd)}"
             )
     _leave_casting_to_autocast(model, base)
     model.requires_grad_(False)
     return model.eval()
+
+
+def _peft_config(files: AdapterFiles) -> LoraConfig:
+    """Return peft's settings for what the folder was found to hold, each layer by its full name."""
+    first = files.layers[files.record.layers[0]]
+    names = {re.escape(layer): factors for layer, factors in files.layers.items()}
+    is_classifier = files.record.head == "sequence-classification"
+    return LoraConfig(
+        r=first.rank,
+        lora_alpha=first.alpha,
+        rank_pattern={n: f.rank for n, f in names.items() if f.rank != first.rank},
+        alpha_pattern={n: f.alpha for n, f in names.items() if f.alpha != first.alpha},
+        target_modules=list(files.record.layers),
+        use_rslora=files.use_rslora,
+        use_dora=files.use_dora,
+        modules_to_save=sorted({name.partition(".")[0] for name in files.heads}) or None,
+        inference_mode=True,
+        task_type=TaskType.SEQ_CLS if is_classifier else TaskType.CAUSAL_LM,
+    )
 
 
 @contextmanager

@@ -30,16 +30,26 @@ from transformers import (
     GgufConfig,
 )
 
+from finetune import merge_record
+from finetune.adapter_files import CONFIG as ADAPTER_CONFIG
+from finetune.adapter_files import WEIGHTS as ADAPTER_WEIGHTS
+from finetune.adapter_files import Head as Head  # what others know it by
 from finetune.config import CheckpointConfig
-from finetune.errors import InputError
+from finetune.errors import InputError, IntegrityError
 from finetune.identity import TOKENIZER_FILES as TOKENIZER_FILES
 from finetune.identity import cache_folder as cache_folder
 from finetune.identity import identity as identity
 from finetune.identity import sha256_file as sha256_file
 from finetune.quantization import Quantization, dtype_name, guard_linear4bit
 from finetune.quantization import record as quantization_record
+from finetune.tensor_files import TensorFile, open_weights, read_strict_json
 
-Head = Literal["causal-lm", "sequence-classification"]
+RUNS_CODE = {
+    *("auto_map", "custom_pipelines", "custom_generate"),
+    *("_attn_implementation_internal", "_experts_implementation_internal"),
+}
+"""Settings by which a checkpoint names code: its own (`trust_remote_code`), or a kernel to fetch
+(CVE-2026-4372)."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +162,47 @@ def _checked_folder(folder: Path) -> Path:
             f"base.checkpoint: {folder} holds no *.safetensors (found {found}); "
             "convert the checkpoint to safetensors first"
         )
+    check_files(folder)
     return folder
+
+
+def check_files(folder: Path) -> list[TensorFile]:
+    """Check what a checkpoint folder's files say, before a library follows it; return its weights.
+
+    Raises:
+        InputError: if the folder asks for code of its own to be run.
+        IntegrityError: if its index leads out of it, a header is not in order, or adapter files
+            stand beside its weights.
+    """
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+        if (folder / name).exists():
+            raise IntegrityError(
+                f"{folder} holds {name} beside the weights of a whole model; transformers would "
+                "put that adapter on them without a word. Keep the two in folders of their own"
+            )
+    for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
+        keys = _keys(read_strict_json(folder / name)) if (folder / name).is_file() else set()
+        if found := sorted(keys & RUNS_CODE):
+            raise InputError(
+                f"{folder / name} sets {', '.join(found)}, which names code to be run; a "
+                "checkpoint is data. Remove it from a copy of the folder if transformers knows "
+                "this kind of model by itself"
+            )
+    return open_weights(folder)
+
+
+def _keys(values: object) -> set[str]:
+    """Return all keys of a JSON value, at any depth."""
+    found: set[str] = set()
+    left = [values]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            found |= set(value)
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+    return found
 
 
 def materialize_gguf(path: Path) -> Path:
@@ -267,7 +317,13 @@ def load(
         labels: classes of a classification head.
         is_multi_label: whether several labels may hold at once (sigmoid instead of softmax).
         dtype: of computation; None takes `compute_dtype`.
+
+    Raises:
+        InputError: if the folder is a merge that 4-bit would undo, or asks for code to be run.
+        IntegrityError: if its files are not in order; see `check_files`.
     """
+    check_files(folder)
+    merge_record.refuse_misuse(folder, quantization)
     dtype = dtype or compute_dtype()
     options: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
     if torch.cuda.is_available():

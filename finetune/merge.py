@@ -1,264 +1,323 @@
-"""Fold an adapter into the weights it was trained on, from files to files, and prove the result.
+"""Fold an adapter into the weights it was trained on, from files to files, one tensor at a time.
 
 The default base of a merge is the *dequantised* 4-bit base: the very numbers that the adapter was
 trained and evaluated on. Merging into the original 16-bit weights gives another model (measured on
-a 135M model: 10 points of exact match lost), and storing the merged model in 4-bit again erases
-the adapter, because the 4-bit grid is idempotent. So neither is offered here.
+a 135M model: 10 points of exact match lost), which is offered as a new candidate, to be evaluated
+and gated by itself. Storing the merged model in 4-bit again erases the adapter, because the 4-bit
+grid is idempotent, and is refused.
+
+Each file's header is known before its first tensor, so tensors are read, merged in float32, hashed
+and written one by one: memory is that of one tensor, whatever the model's size.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
+import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
-from transformers import AutoModelForSequenceClassification
 
-from finetune import adapter as adapters
+from finetune import adapter_files
 from finetune import checkpoint as checkpoints
-from finetune.adapter import AdapterRecord
+from finetune.adapter_files import AdapterFiles, AdapterRecord
 from finetune.errors import InputError, IntegrityError
-from finetune.quantization import add_codes, nf4_round_trip
+from finetune.merge_record import DEQUANTISED, MERGE_RECORD, NOT_IN_4_BIT, ORIGINAL
+from finetune.quantization import Quantization, dtype_name
+from finetune.stream import FLOAT16_LIMIT, BeyondFloat16, Stream, Written
+from finetune.tensor_files import (
+    TensorFile,
+)
+from finetune.update import DTYPES, Change
 
-MERGE_RECORD = "merge.json"
+__all__ = ["MERGE_RECORD", "Into", "Storage", "adapter_identity", "merge", "write_serving_base"]
 
-_KNOWN_CONFIG = {"rank_pattern", "alpha_pattern", "bias", "lora_bias", "fan_in_fan_out"}
-
-
-@dataclass(frozen=True)
-class _Update:
-    """One layer's update: scaling * B @ A, and DoRA's magnitude where it has one."""
-
-    A: Tensor
-    B: Tensor
-    scaling: float
-    magnitude: Tensor | None
-
-    def applied_to(self, weight: Tensor) -> Tensor:
-        """Return the float32 weight with the update folded in."""
-        merged: Tensor = torch.addmm(weight, self.B, self.A, alpha=self.scaling)
-        if self.magnitude is None:
-            return merged
-        # DoRA: W' = m * (W + s B A) / ||W + s B A||, one norm per output row (Liu et al. 2024, 4.1)
-        scaled: Tensor = merged * (self.magnitude / merged.norm(dim=1)).unsqueeze(1)
-        return scaled
+Into = Literal["dequantised", "original"]
+Storage = Literal["auto", "bfloat16", "float16"]
 
 
-def merge(base_folder: Path, adapter_folder: Path, out: Path) -> dict[str, Any]:
+def merge(
+    base_folder: Path,
+    adapter_folder: Path,
+    out: Path,
+    *,
+    into: str = "dequantised",
+    storage: str = "auto",
+) -> dict[str, Any]:
     """Write the merged model to ``out`` and return its record (also written as ``merge.json``).
 
-    Every tensor goes from the base's files to the merged files one shard at a time. Targeted layers
-    get the update in float32; layers that were quantised but not targeted are dequantised; all
-    other tensors are copied. Storage is the base's own 16-bit type.
+    Targeted layers get the update in float32; layers that were quantised but not targeted are
+    dequantised; all other tensors are copied byte for byte.
+
+    Args:
+        base_folder: the base's checkpoint folder, 16-bit safetensors.
+        adapter_folder: what training wrote, or a stranger says that it wrote.
+        out: folder to write; it appears when it is whole.
+        into: ``dequantised``: the weights that the adapter was trained on, as its record says;
+            ``original``: the files' own weights, which is another model if that was 4-bit.
+        storage: ``auto``: the base's own 16-bit type, in which its activations are known to stay
+            in range; a base in float32 or float16 becomes float16 if all its weights are within
+            6e4, else bfloat16. Or one of the two by name; ``float16`` keeps three bits more.
 
     Raises:
         IntegrityError: if the base is not the adapter's, if its 4-bit codes come out otherwise
-            than in training, if an adapter tensor is left over, missing or not finite.
-        InputError: if ``out`` exists, or the adapter is of a kind that cannot be merged.
+            than in training, if the adapter is not as training writes it, or not finite, or if
+            storage keeps less than half of the update.
+        InputError: if ``out`` exists, the adapter is of a kind that cannot be merged, or
+            ``into`` is 4-bit.
     """
-    if out.exists():
-        raise InputError(f"{out} exists already; remove it, or merge into another folder")
-    record = adapters.read_record(adapter_folder)
+    refuse_wrong_choice(into, storage)
+    _refuse_existing(out)
+    adapter = adapter_files.inspect(adapter_folder)
     identity = checkpoints.identity(base_folder)
-    adapters.check_identity(record, identity, base_folder, adapter_folder)
-    updates, heads = _read_adapter(adapter_folder)
-    _check_complete(record, updates, heads)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        tensors = _write_weights(base_folder, scratch, record, updates, heads)
-        _write_rest(base_folder, scratch, record)
-        made = {
-            "schema": 1,
-            "base": identity,
-            "adapter": adapter_identity(adapter_folder),
-            "into": "dequantised nf4" if record.quantization.kind == "nf4" else "original weights",
-            "identity": checkpoints.identity(scratch),
-            "tensors": tensors,
-        }
-        (scratch / MERGE_RECORD).write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
-        for file in scratch.iterdir():
-            file.chmod(0o644)
-        scratch.chmod(0o755)
-        scratch.rename(out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return made
+    adapter_files.check_identity(adapter.record, identity, base_folder, adapter_folder)
+    files = checkpoints.check_files(base_folder)
+    adapter_files.check_on(adapter, linear_shapes(base_folder, files))
+    held = _held_as(adapter.record, into)
+    is_original = into == "original" and adapter.record.quantization.kind == "nf4"
+    said = {
+        "base": identity,
+        "adapter": adapter_identity(adapter_folder),
+        "into": ORIGINAL if held.kind == "none" else DEQUANTISED,
+        "is_new_candidate": is_original,
+        "note": (
+            "another model than the one that was evaluated: to be evaluated and gated by itself"
+            if is_original
+            else "the weights that the adapter was trained and evaluated on"
+        ),
+    }
+    return _write(base_folder, files, out, adapter, adapter.record, held, storage, said)
+
+
+def write_serving_base(
+    base_folder: Path, adapter_folder: Path, out: Path, *, storage: str = "auto"
+) -> dict[str, Any]:
+    """Write the dequantised 4-bit base that an adapter was trained on, without any adapter.
+
+    All adapters trained on that base can be served unmerged on it, by an engine that knows no
+    4-bit, and answer as they were evaluated.
+
+    Raises:
+        InputError: if the adapter was not trained on a 4-bit base, or ``out`` exists.
+        IntegrityError: as `merge`.
+    """
+    refuse_wrong_choice("dequantised", storage)
+    _refuse_existing(out)
+    record = adapter_files.read_record(adapter_folder)
+    if record.quantization.kind != "nf4" or record.head != "causal-lm":
+        raise InputError(
+            f"{adapter_folder} was trained on {record.quantization.kind} weights with a "
+            f"{record.head} head; a serving base is for language models trained on 4-bit weights. "
+            "Adapters of unquantised weights are served on their base as it is"
+        )
+    identity = checkpoints.identity(base_folder)
+    adapter_files.check_identity(record, identity, base_folder, adapter_folder)
+    files = checkpoints.check_files(base_folder)
+    said = {
+        "base": identity,
+        "adapter": None,
+        "into": DEQUANTISED,
+        "codes": record.quantization.codes,
+        "note": "a base to serve adapters on, unmerged, that were trained on these 4-bit codes",
+    }
+    held = _held_as(record, "dequantised")
+    return _write(base_folder, files, out, None, record, held, storage, said)
+
+
+def _check_kept(written: Written) -> None:
+    kept = survival(written.changes)
+    if kept is not None and not 0.5 <= kept <= 1.5:
+        way_out = (
+            "ship it unmerged, or train it further"
+            if written.storage == torch.float16
+            else "--storage float16 has three bits more"
+        )
+        raise IntegrityError(
+            f"of the adapter's update {kept:.3f} is left in {dtype_name(written.storage)} weights: "
+            f"it is too small beside them to be merged into these; {way_out}"
+        )
 
 
 def adapter_identity(folder: Path) -> str:
     """Return ``sha256:...`` over an adapter's weights, configuration and record."""
     digest = hashlib.sha256()
-    for name in ("adapter_model.safetensors", "adapter_config.json", adapters.RECORD):
+    for name in (adapter_files.WEIGHTS, adapter_files.CONFIG, adapter_files.RECORD):
         digest.update(f"{name} {checkpoints.sha256_file(folder / name)}\n".encode())
     return "sha256:" + digest.hexdigest()
 
 
-def _read_adapter(folder: Path) -> tuple[dict[str, _Update], dict[str, Tensor]]:
-    """Return the updates by layer name, and the trained head's tensors by name."""
-    config = json.loads((folder / "adapter_config.json").read_text())
-    used = sorted(k for k in _KNOWN_CONFIG if config.get(k) not in (None, {}, False, "none"))
-    if config.get("peft_type") != "LORA" or used:
-        raise InputError(
-            f"{folder} is an adapter of kind {config.get('peft_type')} with {used or 'no'} special "
-            "settings; only LoRA, rsLoRA and DoRA without per-layer patterns can be merged"
-        )
-    rank, alpha = config["r"], config["lora_alpha"]
-    scaling = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
-    parts: dict[str, dict[str, Tensor]] = {}
-    heads: dict[str, Tensor] = {}
-    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
-        for key in file.keys():  # noqa: SIM118 (a safetensors file is no mapping)
-            tensor = file.get_tensor(key).float()
-            if not bool(torch.isfinite(tensor).all()):
-                raise IntegrityError(f"the adapter tensor {key} holds NaN or infinity")
-            name = key.removeprefix("base_model.model.")
-            layer, _, part = name.partition(".lora_")
-            if part:
-                parts.setdefault(layer, {})[part.removesuffix(".weight")] = tensor
-            elif layer.rpartition(".")[0] in set(config.get("modules_to_save") or ()):
-                heads[layer] = tensor
-            else:
-                raise IntegrityError(f"the adapter holds {key}, which is no part of a LoRA update")
-    updates = {}
-    for layer, found in parts.items():
-        wanted = {"A", "B"} | ({"magnitude_vector"} if config.get("use_dora") else set())
-        if set(found) != wanted:
-            raise IntegrityError(
-                f"the adapter holds {sorted(found)} for the layer {layer}, wanted {sorted(wanted)}"
-            )
-        A, B = found["A"], found["B"]
-        if A.shape[0] != rank or B.shape[1] != rank:
-            raise IntegrityError(
-                f"the layer {layer} has factors of shape {tuple(A.shape)} and {tuple(B.shape)}, "
-                f"but the adapter's rank is {rank}"
-            )
-        updates[layer] = _Update(A, B, scaling, found.get("magnitude_vector"))
-    return updates, heads
+def linear_shapes(folder: Path, files: Sequence[TensorFile]) -> dict[str, tuple[int, ...]]:
+    """Return (out, in) of each layer of a checkpoint that may be adapted, from its headers.
+
+    That is every matrix but the head and the embedding, which are known by having a row for each
+    word of the vocabulary.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    num_words = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
+    return {
+        name.removesuffix(".weight"): entry.shape
+        for file in files
+        for name, entry in file.entries.items()
+        if name.endswith(".weight") and len(entry.shape) == 2 and entry.shape[0] != num_words
+    }
 
 
-def _check_complete(
-    record: AdapterRecord, updates: dict[str, _Update], heads: dict[str, Tensor]
-) -> None:
-    odd = set(record.layers) ^ set(updates)
-    if odd:
+def refuse_wrong_choice(into: str, storage: str) -> None:
+    """Refuse a kind of merge that there is not, and one that would erase the adapter.
+
+    Raises:
+        InputError: with the choices, or with what a merge back into 4-bit was measured to do.
+    """
+    if into in ("nf4", "4bit", "4-bit", "quantised", "quantized"):
+        raise InputError(f"a merge back into 4-bit is refused: {NOT_IN_4_BIT}")
+    if into not in get_args(Into):
+        raise InputError(f"--into {into}: wanted {' or '.join(get_args(Into))}")
+    if storage not in get_args(Storage):
+        raise InputError(f"--storage {storage}: wanted {' or '.join(get_args(Storage))}")
+
+
+def _refuse_existing(out: Path) -> None:
+    if out.exists():
+        raise InputError(f"{out} exists already; remove it, or merge into another folder")
+
+
+def _held_as(record: AdapterRecord, into: str) -> Quantization:
+    """Return how the base is to be held under the update."""
+    held = record.quantization
+    if into == "original" or held.kind == "none":
+        return Quantization("none", compute_dtype=held.compute_dtype)
+    if not held.layer_codes:
         raise IntegrityError(
-            f"the adapter's record and its tensors disagree on {len(odd)} layers, first {min(odd)}"
+            "the adapter's record has no fingerprint of each layer's 4-bit codes, so nobody can "
+            "say that these would be the weights it was trained on; train it again"
         )
-    if bool(heads) != (record.head == "sequence-classification"):
-        raise IntegrityError(
-            f"the adapter was trained with a {record.head} head and holds "
-            f"{sorted(heads) or 'no trained head'}"
-        )
+    return held
 
 
-def _shards(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.safetensors"))
+def _write(
+    base_folder: Path,
+    files: Sequence[TensorFile],
+    out: Path,
+    adapter: AdapterFiles | None,
+    record: AdapterRecord,
+    held: Quantization,
+    storage: str,
+    said: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write everything beside ``out`` and rename it; nothing is left of a failure."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        written, why = _write_weights(files, scratch, adapter, record, held, storage)
+        _check_kept(written)
+        _write_rest(base_folder, scratch, record, written.storage)
+        made = {
+            "schema": 2,
+            **said,
+            "storage": {
+                "dtype": dtype_name(written.storage),
+                "why": why,
+                "largest_weight": written.max_abs,
+            },
+            "identity": checkpoints.identity(scratch),
+            "chat_template": adapter_files.template_of(base_folder),
+            "update_survival": survival(written.changes),
+            "tensors": written.counts,
+            "adapter_tensors_used_once": sorted(written.used),
+            "changes": {layer: asdict(change) for layer, change in written.changes.items()},
+            "files": written.files,
+            "tensor_sha256": written.tensors,
+        }
+        (scratch / MERGE_RECORD).write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
+        for file in scratch.iterdir():
+            file.chmod(0o644)
+        scratch.chmod(0o755)
+        _sync_folder(scratch)
+        scratch.rename(out)
+        _sync_folder(out.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return made
 
 
 def _write_weights(
-    base_folder: Path,
+    files: Sequence[TensorFile],
     out: Path,
+    adapter: AdapterFiles | None,
     record: AdapterRecord,
-    updates: dict[str, _Update],
-    heads: dict[str, Tensor],
-) -> dict[str, int]:
-    """Write all weight files and the index; return how many tensors were what."""
-    left = dict(updates)
-    quantized = set(record.quantization.modules)
-    dtype = getattr(torch, record.quantization.compute_dtype)
-    counts = {"merged": 0, "dequantised": 0, "copied": 0, "head": len(heads)}
-    codes: dict[str, tuple[Tensor, Any]] = {}
-    places: dict[str, str] = {}
-    size = 0
-    shards = _shards(base_folder)
-    storage: torch.dtype | None = None
-    for shard in shards:
-        written: dict[str, Tensor] = {}
-        with safe_open(shard, "pt") as file:
-            for key in file.keys():  # noqa: SIM118
-                layer = key.removesuffix(".weight")
-                if record.head == "sequence-classification" and layer in adapters.HEADS:
-                    continue  # the language-model head is replaced by the trained one
-                tensor = file.get_tensor(key)
-                storage = storage or _storage(tensor.dtype)
-                if layer not in quantized and layer not in left:
-                    written[key] = tensor
-                    counts["copied"] += 1
-                    continue
-                weight = tensor.float()
-                if layer in quantized:
-                    weight, codes[layer] = nf4_round_trip(tensor.to(dtype))
-                    counts["dequantised"] += layer not in left
-                if layer in left:
-                    weight = _with_update(layer, weight, left.pop(layer))
-                    counts["merged"] += 1
-                written[key] = weight.to(storage).contiguous()
-        if shard is shards[-1]:
-            written |= {name: t.to(storage or t.dtype).contiguous() for name, t in heads.items()}
-        save_file(written, out / shard.name, metadata={"format": "pt"})
-        places |= dict.fromkeys(written, shard.name)
-        size += sum(t.numel() * t.element_size() for t in written.values())
-    if left:
-        raise IntegrityError(
-            f"{len(left)} layers of the adapter are not in the base's files, first {min(left)}"
-        )
-    _check_codes(record, codes)
-    if len(shards) > 1:
-        index = {"metadata": {"total_size": size}, "weight_map": places}
-        (out / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
-    return counts
+    held: Quantization,
+    storage: str,
+) -> tuple[Written, str]:
+    """Write all weights; return what was written, and why in that type."""
+    own = {
+        DTYPES[entry.dtype]
+        for file in files
+        for entry in file.entries.values()
+        if len(entry.shape) == 2 and entry.dtype in DTYPES
+    }
+
+    def attempt(dtype: torch.dtype) -> Written:
+        for leftover in out.iterdir():
+            leftover.unlink()
+        return Stream(out, adapter, record, held, dtype).write(files)
+
+    if storage != "auto":
+        try:
+            return attempt(getattr(torch, storage)), "asked for"
+        except BeyondFloat16 as error:
+            raise InputError(f"{error}; leave out --storage float16") from None
+    if own == {torch.bfloat16}:
+        why = "the base's own type, in which its activations are known to stay in range"
+        return attempt(torch.bfloat16), why
+    try:
+        why = f"every weight is within {FLOAT16_LIMIT:g}, and float16 has three bits more"
+        return attempt(torch.float16), why
+    except BeyondFloat16 as error:
+        return attempt(torch.bfloat16), str(error)
 
 
-def _storage(dtype: torch.dtype) -> torch.dtype:
-    """16-bit files stay what they are; wider ones become bfloat16, which has the same range."""
-    return dtype if dtype in (torch.bfloat16, torch.float16) else torch.bfloat16
+def survival(changes: Mapping[str, Change]) -> float | None:
+    """Return how much of the whole update is in the stored weights; None if there is none."""
+    weights = {layer: change.norm**2 for layer, change in changes.items()}
+    total = sum(weights.values())
+    if not total:
+        return None
+    return sum((c.survival or 0.0) * weights[layer] for layer, c in changes.items()) / total
 
 
-def _with_update(layer: str, weight: Tensor, update: _Update) -> Tensor:
-    if (update.B.shape[0], update.A.shape[1]) != tuple(weight.shape):
-        raise IntegrityError(
-            f"the layer {layer} has shape {tuple(weight.shape)} in the base, and its update "
-            f"{(update.B.shape[0], update.A.shape[1])}"
-        )
-    return update.applied_to(weight)
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
-def _check_codes(record: AdapterRecord, codes: dict[str, tuple[Tensor, Any]]) -> None:
-    if record.quantization.kind == "none":
-        return
-    digest = hashlib.sha256()
-    for layer in sorted(codes):
-        add_codes(digest, layer, *codes[layer])
-    found = "sha256:" + digest.hexdigest()
-    if found != record.quantization.codes:
-        raise IntegrityError(
-            f"quantising the base again gave the codes {found}, and the adapter was trained on "
-            f"{record.quantization.codes} ({record.quantization.library}); merge with the same "
-            "library version and base"
-        )
-
-
-def _write_rest(base_folder: Path, out: Path, record: AdapterRecord) -> None:
+def _write_rest(base_folder: Path, out: Path, record: AdapterRecord, storage: torch.dtype) -> None:
     """Copy tokenizer and configuration; a classifier's configuration names its labels."""
-    tokenizer = checkpoints.load_tokenizer(base_folder)
     for name in (*checkpoints.TOKENIZER_FILES, "config.json", "generation_config.json"):
         if (base_folder / name).is_file():
             shutil.copyfile(base_folder / name, out / name)
     if record.head == "sequence-classification":
+        from transformers import AutoModelForSequenceClassification
+
         (out / "generation_config.json").unlink(missing_ok=True)
+        tokenizer = checkpoints.load_tokenizer(base_folder)
         config = checkpoints.classification_config(
             base_folder, record.labels, record.is_multi_label, tokenizer.pad_token_id
         )
         mapping = AutoModelForSequenceClassification._model_mapping
         config.architectures = [mapping[type(config)].__name__]
         config.save_pretrained(out)
+    path = out / "config.json"
+    config_values = json.loads(path.read_text(encoding="utf-8"))
+    name = dtype_name(storage)
+    keys = [k for k in ("dtype", "torch_dtype") if config_values.get(k) not in (None, name)]
+    if keys:  # what an engine loads the weights as
+        path.write_text(json.dumps(config_values | dict.fromkeys(keys, name), indent=2) + "\n")

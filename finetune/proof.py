@@ -1,22 +1,34 @@
-"""Proof that a merged model answers like the one that was evaluated."""
+"""Proof that a merged model is what was evaluated: its tensors, its changes, its answers."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from finetune import adapter as adapters
+from finetune import adapter_files, reload
 from finetune import checkpoint as checkpoints
-from finetune.errors import IntegrityError
-from finetune.merge import MERGE_RECORD
+from finetune.adapter_files import HEADS, AdapterFiles, AdapterRecord
+from finetune.errors import InputError, IntegrityError
+from finetune.merge import merge, write_serving_base
+from finetune.merge_record import DEQUANTISED, MERGE_RECORD
+from finetune.tensor_files import open_weights
+
+MAX_TOKENS = 256
+"""Of each probe text."""
 
 
 @dataclass(frozen=True)
@@ -61,26 +73,284 @@ def logits_on(base: checkpoints.Base, model: Any, texts: Sequence[str]) -> list[
     )
     with context:
         for text in texts:
-            ids = torch.tensor([base.tokenizer(text)["input_ids"][:256]], device=device)
+            ids = torch.tensor([base.tokenizer(text)["input_ids"][:MAX_TOKENS]], device=device)
             mask = torch.ones_like(ids)
             logits = model(input_ids=ids, attention_mask=mask).logits
             found.append(logits.reshape(-1, logits.shape[-1]).float().cpu())
     return found
 
 
-def _reference_logits(
-    base_folder: Path, adapter_folder: Path, texts: Sequence[str], dtype: torch.dtype
-) -> list[Tensor]:
-    record = adapters.read_record(adapter_folder)
-    base = checkpoints.load(
-        base_folder,
-        quantization=record.quantization.kind,
+def merge_proved(
+    base_folder: Path,
+    adapter_folder: Path,
+    out: Path,
+    texts: Sequence[str],
+    *,
+    into: str = "dequantised",
+    storage: str = "auto",
+) -> dict[str, Any]:
+    """Merge (`finetune.merge.merge`), prove the result, and only then give it its name.
+
+    Whatever ends this on the way, there is no folder ``out``: at most a hidden one beside it, which
+    the next call removes. One process at a time may write one ``out``.
+
+    Returns:
+        The proof; it stands in ``merge.json`` too.
+
+    Raises:
+        IntegrityError: if the merge is not possible, or not proved.
+        InputError: as `merge`.
+    """
+    with _scratch(out) as scratch:
+        merge(base_folder, adapter_folder, scratch / "merged", into=into, storage=storage)
+        proof = prove(base_folder, adapter_folder, scratch / "merged", texts)
+        (scratch / "merged").rename(out)
+    return proof
+
+
+def serving_base_proved(
+    base_folder: Path,
+    adapter_folder: Path,
+    out: Path,
+    texts: Sequence[str],
+    *,
+    storage: str = "auto",
+) -> dict[str, Any]:
+    """Write a serving base, and prove it with one adapter on it; see `merge_proved`."""
+    with _scratch(out) as scratch:
+        made = scratch / "base"
+        write_serving_base(base_folder, adapter_folder, made, storage=storage)
+        record = adapters.read_record(adapter_folder)
+        tensors = _check_tensors(base_folder, made, record, None)
+        dtype = getattr(torch, record.quantization.compute_dtype)
+        held = checkpoints.load(made, quantization="none", dtype=dtype)
+        adapted = adapters.attach(held, {"default": adapter_folder}, is_own_base=False)
+        answers = logits_on(held, adapted, texts)
+        del held, adapted
+        proof = tensors | _check_answers(base_folder, adapter_folder, record, answers, texts)
+        _add_proof(made, proof)
+        made.rename(out)
+    return proof
+
+
+@contextmanager
+def _scratch(out: Path) -> Iterator[Path]:
+    if out.exists():
+        raise InputError(f"{out} exists already; remove it, or name another folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in out.parent.glob(f".{out.name}.unproved-*"):
+        shutil.rmtree(leftover)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.unproved-", dir=out.parent))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def prove(
+    base_folder: Path, adapter_folder: Path, merged_folder: Path, texts: Sequence[str]
+) -> dict[str, Any]:
+    """Prove a merged folder against its base and adapter, and add the proof to ``merge.json``.
+
+    Four things must hold:
+
+    - every tensor of the adapter was used once, and the tensors that differ from the base's, by
+      their hashes read anew, are those of targeted (or 4-bit) layers and of a trained head;
+    - the stored change of each layer lies in its update's own directions, but for rounding;
+    - the answers on ``texts``: the merged model as it is served and, as the noise floor, the
+      evaluated model as it was evaluated are both held against the evaluated model computed in
+      float32, and the merged model's mean KL is at most max(1e-3, twice the floor). Where several
+      labels may hold at once, each of them counts as a position;
+    - a fresh process, offline, that loads the folder with transformers alone gives the same first
+      choice everywhere.
+
+    A merge into the original weights of a 4-bit base is another model than the evaluated one. It
+    is proved against those weights with the adapter on them, unmerged; how far it is from the
+    evaluated model is measured beside that, and decides nothing here: the gate does.
+
+    Raises:
+        IntegrityError: if one of them does not hold; the merged folder is removed, so that nothing
+            that looks usable is left.
+    """
+    try:
+        record = adapters.read_record(adapter_folder)
+        adapter = adapter_files.inspect(adapter_folder)
+        proof = _check_tensors(base_folder, merged_folder, record, adapter)
+        proof |= _check_changes(merged_folder, adapter)
+        made = json.loads((merged_folder / MERGE_RECORD).read_text())
+        dtype = getattr(torch, record.quantization.compute_dtype)
+        merged = _load(merged_folder, record, "none", dtype)
+        answers = logits_on(merged, merged.model, texts)
+        ids = [merged.tokenizer(text)["input_ids"][:MAX_TOKENS] for text in texts]
+        del merged
+        proof |= _check_answers(
+            base_folder,
+            adapter_folder,
+            record,
+            answers,
+            texts,
+            is_new_candidate=made["is_new_candidate"],
+        )
+        proof |= _check_reload(merged_folder, record, answers, ids)
+        _add_proof(merged_folder, proof)
+    except IntegrityError as error:
+        shutil.rmtree(merged_folder)
+        raise IntegrityError(f"{error}; the merged folder was removed") from None
+    return proof
+
+
+def _add_proof(folder: Path, proof: Mapping[str, Any]) -> None:
+    path = folder / MERGE_RECORD
+    made = json.loads(path.read_text()) | {"proof": proof}
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as stream:
+        stream.write(json.dumps(made, indent=1, sort_keys=True) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.chmod(0o644)
+    part.replace(path)
+
+
+def _check_tensors(
+    base_folder: Path, folder: Path, record: AdapterRecord, adapter: AdapterFiles | None
+) -> dict[str, Any]:
+    """Hash every tensor of both folders anew and compare them."""
+    made = json.loads((folder / MERGE_RECORD).read_text())
+    if adapter and made["adapter_tensors_used_once"] != sorted(adapter.weights.entries):
+        raise IntegrityError("the merge did not use every tensor of the adapter exactly once")
+    is_dequantised = made["into"] == DEQUANTISED
+    layers = set(record.layers if adapter else ())
+    layers |= set(record.quantization.modules if is_dequantised else ())
+    heads = set(adapter.heads if adapter else ())
+    may_change = {f"{layer}.weight" for layer in layers} | heads
+    before = {name: file for file in checkpoints.check_files(base_folder) for name in file.entries}
+    after = {name: file for file in open_weights(folder) for name in file.entries}
+    may_go = {name for name in before if heads and name.rpartition(".")[0] in HEADS}
+    odd = (set(before) - may_go) ^ (set(after) - heads)
+    changed = []
+    for name, file in after.items():
+        digest = file.sha256(name)
+        if digest != made["tensor_sha256"].get(name):
+            odd.add(name)
+        if name not in before or digest != before[name].sha256(name):
+            changed.append(name)
+    odd |= set(changed) - may_change
+    if odd:
+        raise IntegrityError(
+            f"{len(odd)} tensors of the merged model are neither the base's nor what was merged, "
+            f"first {min(odd)}"
+        )
+    for name in checkpoints.TOKENIZER_FILES:
+        ours, theirs = folder / name, base_folder / name
+        if ours.is_file() != theirs.is_file() or (
+            ours.is_file() and ours.read_bytes() != theirs.read_bytes()
+        ):
+            raise IntegrityError(f"{name} of the merged model is not its base's")
+    return {"num_tensors_changed": len(changed), "num_tensors_as_base": len(after) - len(changed)}
+
+
+def _check_changes(folder: Path, adapter: AdapterFiles) -> dict[str, Any]:
+    made = json.loads((folder / MERGE_RECORD).read_text())
+    changes = made["changes"]
+    strange = [
+        layer for layer, c in changes.items() if c["outside"] is not None and not c["outside"] <= 1
+    ]
+    if set(changes) != set(adapter.layers) or strange:
+        raise IntegrityError(
+            f"the stored change of {len(strange)} layers goes beyond the adapter's directions by "
+            f"more than rounding explains ({', '.join(strange[:3]) or 'or layers are missing'})"
+        )
+
+    def extreme(key: str, choose: Any) -> float | None:
+        values = [change[key] for change in changes.values() if change[key] is not None]
+        return choose(values) if values else None
+
+    return {
+        "update_survival": made["update_survival"],
+        "worst_layer_survival": extreme("survival", min),
+        "worst_layer_cosine": extreme("cosine", min),
+        "largest_rank": extreme("seen_rank", max),
+        "worst_outside_over_rounding": extreme("outside", max),
+    }
+
+
+def _load(
+    folder: Path,
+    record: AdapterRecord,
+    quantization: Literal["nf4", "none"],
+    dtype: torch.dtype,
+) -> checkpoints.Base:
+    return checkpoints.load(
+        folder,
+        quantization=quantization,
         head=record.head,
         labels=record.labels,
         is_multi_label=record.is_multi_label,
         dtype=dtype,
     )
-    return logits_on(base, adapters.load(base, adapter_folder), texts)
+
+
+def _reference_logits(
+    base_folder: Path,
+    adapter_folder: Path,
+    record: AdapterRecord,
+    texts: Sequence[str],
+    dtype: torch.dtype,
+    *,
+    on_original: bool = False,
+) -> list[Tensor]:
+    kind: Literal["nf4", "none"] = "none" if on_original else record.quantization.kind
+    base = _load(base_folder, record, kind, dtype)
+    folders = {"default": adapter_folder}
+    return logits_on(base, adapters.attach(base, folders, is_own_base=not on_original), texts)
+
+
+def _check_answers(
+    base_folder: Path,
+    adapter_folder: Path,
+    record: AdapterRecord,
+    answers: list[Tensor],
+    texts: Sequence[str],
+    *,
+    is_new_candidate: bool = False,
+) -> dict[str, Any]:
+    def reference(dtype: torch.dtype, *, on_original: bool) -> list[Tensor]:
+        found = _reference_logits(
+            base_folder, adapter_folder, record, texts, dtype, on_original=on_original
+        )
+        return _yes_or_no(found) if record.is_multi_label else found
+
+    answers = _yes_or_no(answers) if record.is_multi_label else answers
+    exact = reference(torch.float32, on_original=is_new_candidate)
+    dtype = getattr(torch, record.quantization.compute_dtype)
+    seen = agreement(exact, answers)
+    floor = agreement(exact, reference(dtype, on_original=is_new_candidate))
+    limit = max(1e-3, 2 * floor.mean_kl)
+    proof: dict[str, Any] = {
+        "probe_sha256": hashlib.sha256("\0".join(texts).encode()).hexdigest(),
+        "num_texts": len(texts),
+        "num_positions": seen.num_positions,
+        "mean_kl_nats": seen.mean_kl,
+        "p99_kl_nats": seen.p99_kl,
+        "top1_agreement": seen.top1,
+        "noise_floor_mean_kl_nats": floor.mean_kl,
+        "noise_floor_p99_kl_nats": floor.p99_kl,
+        "noise_floor_top1_agreement": floor.top1,
+        "limit_mean_kl_nats": limit,
+    }
+    if not seen.mean_kl <= limit:
+        raise IntegrityError(
+            f"the merged model answers otherwise than the evaluated one: mean KL "
+            f"{seen.mean_kl:.2g} nats over {seen.num_positions} positions, limit {limit:.2g}"
+        )
+    if is_new_candidate:
+        evaluated = agreement(reference(torch.float32, on_original=False), answers)
+        proof["from_the_evaluated_model"] = {
+            "mean_kl_nats": evaluated.mean_kl,
+            "p99_kl_nats": evaluated.p99_kl,
+            "top1_agreement": evaluated.top1,
+        }
+    return proof
 
 
 def _yes_or_no(logits: list[Tensor]) -> list[Tensor]:
@@ -88,57 +358,39 @@ def _yes_or_no(logits: list[Tensor]) -> list[Tensor]:
     return [torch.stack([torch.zeros_like(z), z], -1).reshape(-1, 2) for z in logits]
 
 
-def prove(
-    base_folder: Path, adapter_folder: Path, merged_folder: Path, texts: Sequence[str]
+def _check_reload(
+    folder: Path, record: AdapterRecord, answers: Sequence[Tensor], ids: Sequence[list[int]]
 ) -> dict[str, Any]:
-    """Measure the merged model against the evaluated one, beside the noise of the latter itself.
-
-    Both are held against the evaluated model computed in float32: the merged model as it is served,
-    and, as the noise floor, the evaluated model as it was evaluated. The proof holds if the merged
-    model's mean KL is at most max(1e-3, twice the floor). Where several labels may hold at once,
-    each of them counts as a position. The result is added to ``merge.json``.
-
-    Raises:
-        IntegrityError: if it does not hold; the merged folder is removed, so that nothing that
-            looks usable is left.
-    """
-    record = adapters.read_record(adapter_folder)
-    dtype = getattr(torch, record.quantization.compute_dtype)
-    reference = _reference_logits(base_folder, adapter_folder, texts, dtype)
-    exact = _reference_logits(base_folder, adapter_folder, texts, torch.float32)
-    merged = checkpoints.load(
-        merged_folder,
-        quantization="none",
-        head=record.head,
-        labels=record.labels,
-        is_multi_label=record.is_multi_label,
-        dtype=dtype,
-    )
-    answers = logits_on(merged, merged.model, texts)
-    if record.is_multi_label:
-        reference, exact, answers = map(_yes_or_no, (reference, exact, answers))
-    seen = agreement(exact, answers)
-    floor = agreement(exact, reference)
-    limit = max(1e-3, 2 * floor.mean_kl)
-    proof = {
-        "mean_kl_nats": seen.mean_kl,
-        "p99_kl_nats": seen.p99_kl,
-        "top1_agreement": seen.top1,
-        "num_positions": seen.num_positions,
-        "noise_floor_mean_kl_nats": floor.mean_kl,
-        "noise_floor_top1_agreement": floor.top1,
-        "limit_mean_kl_nats": limit,
+    """Ask a fresh process, which knows nothing but the folder, the same texts."""
+    question = {
+        "ids": ids,
+        "head": record.head,
+        "dtype": record.quantization.compute_dtype,
+        "device": str(checkpoints.device()),
+        "num_threads": torch.get_num_threads(),
+        "flushes_denormals": bool((torch.tensor([1e-40]) * 1 == 0).all()),
     }
-    if not seen.mean_kl <= limit:
-        shutil.rmtree(merged_folder)
-        raise IntegrityError(
-            f"the merged model answers otherwise than the evaluated one: mean KL "
-            f"{seen.mean_kl:.2g} nats over {seen.num_positions} positions, limit {limit:.2g}; "
-            "the merged folder was removed"
+    with tempfile.TemporaryDirectory() as elsewhere:
+        done = subprocess.run(  # noqa: S603 (this interpreter, our file, a folder as argument)
+            [sys.executable, "-P", str(Path(reload.__file__)), str(folder.resolve())],
+            input=json.dumps(question),
+            capture_output=True,
+            text=True,
+            cwd=elsewhere,
         )
-    path = merged_folder / MERGE_RECORD
-    made = json.loads(path.read_text()) | {"proof": proof}
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
-    scratch.replace(path)
-    return proof
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
+        raise IntegrityError(f"a fresh process could not load the merged folder: {last[:300]}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    digest = hashlib.sha256()
+    for logits in answers:
+        digest.update(logits.contiguous().numpy().data)
+    mine = [choice for logits in answers for choice in logits.argmax(-1).tolist()]
+    its = [choice for choices in found["choices"] for choice in choices]
+    num_other = sum(a != b for a, b in zip(mine, its, strict=True))
+    if num_other:
+        raise IntegrityError(
+            f"a fresh process that loads the merged folder answers otherwise at {num_other} of "
+            f"{len(mine)} positions"
+        )
+    return {"reload_is_bit_identical": found["logits"] == "sha256:" + digest.hexdigest()}

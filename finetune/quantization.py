@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Quantization:
     library: str = ""
     codes: str = ""
     """``sha256:...`` over all packed 4-bit codes and block scales, in the order of ``modules``."""
+
+    layer_codes: tuple[str, ...] = ()
+    """``sha256:...`` of each module's codes and scales, by which a merge checks one at a time."""
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -64,6 +68,10 @@ def record(layers: dict[str, Any], dtype: torch.dtype) -> Quantization:
         modules=tuple(sorted(layers)),
         library=f"bitsandbytes {bitsandbytes.__version__}",
         codes=fingerprint_codes(layers),
+        layer_codes=tuple(
+            layer_fingerprint(layers[name].weight.data, layers[name].weight.quant_state)
+            for name in sorted(layers)
+        ),
     )
 
 
@@ -72,26 +80,33 @@ def fingerprint_codes(layers: dict[str, Any]) -> str:
     digest = hashlib.sha256()
     for name in sorted(layers):
         weight = layers[name].weight
-        add_codes(digest, name, weight.data, weight.quant_state)
+        digest.update(name.encode())
+        _add_codes(digest, weight.data, weight.quant_state)
     return "sha256:" + digest.hexdigest()
 
 
-def add_codes(digest: Any, name: str, codes: Tensor, state: Any) -> None:
-    """Add one layer's packed codes and block scales to a hash; the merge recomputes it."""
-    digest.update(name.encode())
-    digest.update(codes.cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    digest.update(state.absmax.cpu().contiguous().numpy().tobytes())
+def layer_fingerprint(codes: Tensor, state: Any) -> str:
+    """Return ``sha256:...`` of one layer's packed codes and block scales."""
+    digest = hashlib.sha256()
+    _add_codes(digest, codes, state)
+    return "sha256:" + digest.hexdigest()
 
 
-def nf4_round_trip(weight: Tensor) -> tuple[Tensor, tuple[Tensor, Any]]:
-    """Return the weight as the 4-bit base holds it, in float32, and its codes.
+def _add_codes(digest: Any, codes: Tensor, state: Any) -> None:
+    digest.update(codes.cpu().contiguous().numpy())
+    digest.update(state.absmax.cpu().contiguous().numpy())
+
+
+def nf4_round_trip(weight: Tensor) -> tuple[Tensor, str]:
+    """Return the weight as the 4-bit base holds it, in float32, and its codes' fingerprint.
 
     Quantising is done as at loading (from the compute type, blocks of 64, double quantisation);
     dequantising into float32 avoids rounding twice.
     """
+    import torch
     from bitsandbytes import functional as bnb
 
     codes, state = bnb.quantize_4bit(weight, quant_type="nf4", compress_statistics=True)
     state.dtype = torch.float32
     dequantized: Tensor = bnb.dequantize_4bit(codes, state)
-    return dequantized, (codes, state)
+    return dequantized, layer_fingerprint(codes, state)

@@ -260,15 +260,47 @@ def gate(
 
 
 @app.command()
-def merge(folder: RunFolder, as_json: Json = False) -> None:
+def merge(
+    folder: RunFolder,
+    into: Annotated[
+        str,
+        typer.Option(
+            metavar="dequantised|original",
+            help="The weights it was trained on, or the original ones: a new candidate.",
+        ),
+    ] = "dequantised",
+    storage: Annotated[
+        str, typer.Option(metavar="auto|bfloat16|float16", help="Type of the merged weights.")
+    ] = "auto",
+    serving_base: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Instead, write the base to serve unmerged adapters on, once."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Merge what passed, prove the merge, gate the merged model.
 
+    Into the original weights it is another model than the one that was evaluated, so it gets a run
+    folder of its own beside RUN (RUN-original), where it is evaluated and gated by itself.
+
     Example: assay merge runs/handbook-qa
+
+    Example: assay merge runs/handbook-qa --into original
+
+    Example: assay merge runs/handbook-qa --serving-base serving
     """
-    from recipes import pipeline
+    from recipes import domains, merged, pipeline
     from recipes.run import open_run
 
-    outcome = pipeline.merge_again(open_run(folder), _narrator())
+    run = open_run(folder)
+    if serving_base is not None:
+        domain = domains.read(run.recipe, run.source)
+        made = merged.serving_base(run, domain, serving_base, storage)
+        _print(made, as_json, lambda: print(made["serving_base"]))
+        return
+    outcome = pipeline.merge_again(run, _narrator(), into=into, storage=storage)
     _print(vars(outcome), as_json, lambda: _show_outcome(outcome))
     pipeline.refuse_unless_passed(outcome)
 

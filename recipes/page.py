@@ -231,6 +231,10 @@ def _proof(run: Run) -> dict[str, str]:
         "tensors": ", ".join(f"{count} {what}" for what, count in merged["tensors"].items()),
         "identity": merged["identity"],
     }
+    if merged.get("is_new_candidate"):
+        shown["is"] = merged["note"]
+    if "storage" in merged:
+        shown["stored as"] = f"{merged['storage']['dtype']}: {merged['storage']['why']}"
     if proof:
         shown |= {
             "mean KL from the evaluated model": f"{proof['mean_kl_nats']:.2e} nats",
@@ -238,7 +242,31 @@ def _proof(run: Run) -> dict[str, str]:
             "limit": f"{proof['limit_mean_kl_nats']:.2e} nats",
             "same first choice": f"{proof['top1_agreement']:.2%} of {proof['num_positions']}",
         }
+    if "num_tensors_changed" in proof:
+        shown |= {
+            "p99 KL": f"{proof['p99_kl_nats']:.2e} nats "
+            f"(noise {proof['noise_floor_p99_kl_nats']:.2e})",
+            "tensors compared by hash": f"{proof['num_tensors_changed']} changed, all of them "
+            f"meant to be; {proof['num_tensors_as_base']} are the base's to the byte",
+            "adapter tensors": f"{len(merged['adapter_tensors_used_once'])}, each used once",
+            "of the update kept": _cell(proof["update_survival"], ".4f"),
+            "direction, worst layer": f"cosine {_cell(proof['worst_layer_cosine'], '.3f')}, rank "
+            f"at most {proof['largest_rank']}",
+            "loaded by a fresh process": "the same answers"
+            + (", to the bit" if proof["reload_is_bit_identical"] else ""),
+        }
+    if far := proof.get("from_the_evaluated_model"):
+        shown["mean KL from the evaluated model"] = f"{far['mean_kl_nats']:.2e} nats"
+        shown["mean KL from the same weights, unmerged"] = f"{proof['mean_kl_nats']:.2e} nats"
+    for task, found in merged.get("tasks_against_adapter", {}).items():
+        shown[f"{task}: answers other than the adapter's"] = (
+            f"{found['num_answers_changed']} of {found['num_items']}"
+        )
     return shown
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "undefined" if value is None else format(value, form)
 
 
 def _notes(run: Run, record: Mapping[str, Any]) -> tuple[str, ...]:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune import checkpoint as checkpoints
 from finetune import merge as merging
-from finetune.proof import prove
-from recipes import approvals, decisions, domains, gating, page, provenance
+from recipes import approvals, decisions, domains, gating, merged, page, provenance
 from recipes.console import Narrator
 from recipes.domains import Domain
 from recipes.errors import GateRefused
-from recipes.evaluating import evaluate_adapter, evaluate_base, evaluate_merged
+from recipes.evaluating import evaluate_adapter, evaluate_base
 from recipes.files import locked, read_json
 from recipes.gating import Plea, gate
 from recipes.run import RECORD, Run, spent
@@ -51,16 +48,16 @@ def run_all(run: Run, narrator: Narrator) -> Outcome:
         evaluate_base(run, domain, narrator)
         evaluate_adapter(run, domain, narrator)
         decision = gate(run, domain, "adapter")
-        merged, stopped = None, ""
+        folder, stopped = None, ""
         if decision["passed"]:
             try:
                 _require_open(run, "adapter")
             except GateRefused as refusal:  # for want of an approval: the report is still written
                 stopped = str(refusal)
             else:
-                merged = merge_adapter(run, domain, narrator)
+                folder = merge_adapter(run, domain, narrator)
                 decision = gate(run, domain, "merged")
-        return _finish(run, domain, decision, merged, stopped)
+        return _finish(run, domain, decision, folder, stopped)
 
 
 def gate_again(run: Run, plea: Plea | None = None, approver: Path | None = None) -> Outcome:
@@ -72,9 +69,9 @@ def gate_again(run: Run, plea: Plea | None = None, approver: Path | None = None)
         approver: private key of whoever approves the decision.
     """
     domain = domains.read(run.recipe, run.source)
-    merged = run.folder / "merged"
+    folder = run.folder / "merged"
     with locked(run.folder):
-        is_merged = (run.folder / "eval" / "merged" / "report.json").is_file() and merged.is_dir()
+        is_merged = (run.folder / "eval" / "merged" / "report.json").is_file() and folder.is_dir()
         kind = "merged" if is_merged else "adapter"
         if plea is not None:
             decision = gating.override(run, domain, kind, plea)
@@ -82,21 +79,29 @@ def gate_again(run: Run, plea: Plea | None = None, approver: Path | None = None)
             decision = gating.approve(run, domain, kind, approver)
         else:
             decision = gate(run, domain, kind)
-        return _finish(run, domain, decision, merged if is_merged else None)
+        return _finish(run, domain, decision, folder if is_merged else None)
 
 
-def merge_again(run: Run, narrator: Narrator) -> Outcome:
+def merge_again(
+    run: Run, narrator: Narrator, *, into: str = "dequantised", storage: str = "auto"
+) -> Outcome:
     """Merge a run that the gate passed, and gate the merged model.
 
+    A merge into the original weights is a candidate of its own, in a run folder of its own.
+
     Raises:
+        InputError: if a merge back into 4-bit is asked for, or a choice that there is not.
         GateRefused: if the gate has not passed it, or an approval is missing.
         DecisionVoid: if the decision is not about what lies in the folder.
     """
+    merging.refuse_wrong_choice(into, storage)
     domain = domains.read(run.recipe, run.source)
+    _require_open(run, "adapter")
+    if into == "original":
+        run = merged.new_candidate(run)
     with locked(run.folder):
-        _require_open(run, "adapter")
-        merged = merge_adapter(run, domain, narrator)
-        return _finish(run, domain, gate(run, domain, "merged"), merged)
+        folder = merge_adapter(run, domain, narrator, storage)
+        return _finish(run, domain, gate(run, domain, "merged"), folder)
 
 
 def _require_open(run: Run, kind: str) -> None:
@@ -104,7 +109,7 @@ def _require_open(run: Run, kind: str) -> None:
 
 
 def _finish(
-    run: Run, domain: Domain, decision: dict[str, Any], merged: Path | None, stopped: str = ""
+    run: Run, domain: Domain, decision: dict[str, Any], folder: Path | None, stopped: str = ""
 ) -> Outcome:
     report = page.write(run, domain)
     provenance.finish(run.folder / RECORD)
@@ -113,7 +118,7 @@ def _finish(
         passed=decision["passed"],
         report=str(report),
         decision=decision,
-        merged=str(merged) if merged and decision["passed"] else None,
+        merged=str(folder) if folder and decision["passed"] else None,
         epsilon=spent(run),
         outcome=decision["outcome"],
         approval=approvals.in_words(decision),
@@ -146,7 +151,7 @@ def refuse_unless_passed(outcome: Outcome) -> None:
         raise GateRefused(f"{outcome.stopped}\nNothing was merged. Read {outcome.report}")
 
 
-def merge_adapter(run: Run, domain: Domain, narrator: Narrator) -> Path:
+def merge_adapter(run: Run, domain: Domain, narrator: Narrator, storage: str = "auto") -> Path:
     """Merge an adapter that passed, prove the merge, and evaluate the merged model.
 
     Raises:
@@ -158,38 +163,4 @@ def merge_adapter(run: Run, domain: Domain, narrator: Narrator) -> Path:
         raise GateRefused(
             f"the gate refused {run.folder}, so it is not merged; see {run.folder}/decision.json"
         )
-    folder = checkpoints.resolve(run.recipe.base)
-    adapter, merged = run.folder / "adapter", run.folder / "merged"
-    record = merged / merging.MERGE_RECORD
-    is_proved = record.is_file() and "proof" in read_json(record)
-    if not is_proved or read_json(record)["adapter"] != merging.adapter_identity(adapter):
-        if merged.exists():
-            shutil.rmtree(merged)
-        narrator.say("merging into the weights that the adapter was trained on")
-        merging.merge(folder, adapter, merged)
-        proof = prove(folder, adapter, merged, probe_texts(domain))
-        narrator.say(
-            f"the merged model agrees with the evaluated one: mean KL {proof['mean_kl_nats']:.1e} "
-            f"nats, noise floor {proof['noise_floor_mean_kl_nats']:.1e}, same first choice at "
-            f"{proof['top1_agreement']:.1%} of {proof['num_positions']} positions"
-        )
-    evaluate_merged(run, domain, narrator)
-    return merged
-
-
-def probe_texts(domain: Domain) -> list[str]:
-    """Return texts of test items on which a merge is proved: a few hundred or thousand positions.
-
-    A language model answers at every token of a text, and a classifier once.
-    """
-    count = 16 if domain.head == "causal-lm" else 256
-    texts = []
-    for row in domain.parts.test[:count]:
-        item = row.item
-        if hasattr(item, "text"):
-            texts.append(item.text)
-        elif hasattr(item, "context"):
-            texts.append(f"{item.context}\n{item.question}\n{' '.join(item.answers[:1])}")
-        else:
-            texts.append("\n".join(m["content"] for m in item.messages))
-    return texts
+    return merged.merge_run(run, domain, narrator, storage)

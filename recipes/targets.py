@@ -10,6 +10,7 @@ from typing import Literal
 
 from eval.task import Target
 from finetune import adapter as adapters
+from finetune import adapter_files
 from finetune import checkpoint as checkpoints
 from finetune import merge as merging
 from finetune.config import CheckpointConfig
@@ -104,7 +105,7 @@ def resolve(
 
 
 def _adapter(name: str, adapter: Path, folder: Path, wanted: Quantization | None) -> Asked:
-    record = adapters.read_record(adapter)
+    record = adapter_files.inspect(adapter).record
     adapters.check_identity(record, checkpoints.identity(folder), folder, adapter)
     if record.head != "causal-lm":
         raise InputError(

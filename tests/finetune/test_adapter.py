@@ -189,16 +189,22 @@ def _add_one(tensors: dict[str, torch.Tensor]) -> None:
     tensors["base_model.model.extra.lora_A.weight"] = torch.zeros(4, 4)
 
 
-@pytest.mark.parametrize("change", [_drop_one, _add_one])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(_drop_one, "1 missing tensors"), (_add_one, "extra.* is no part of an update")],
+)
 def test_an_adapter_with_a_tensor_too_few_or_too_many_is_not_loaded(
-    tiny_base: Path, saved: Path, change: Callable[[dict[str, torch.Tensor]], None]
+    tiny_base: Path,
+    saved: Path,
+    change: Callable[[dict[str, torch.Tensor]], None],
+    message: str,
 ) -> None:
     """peft only warns of the first, and says nothing of the second."""
     weights = saved / "adapter_model.safetensors"
     tensors = load_file(weights)
     change(tensors)
     save_file(tensors, weights)
-    with pytest.raises(IntegrityError, match="lacks 1 tensors of its own configuration, or holds"):
+    with pytest.raises(IntegrityError, match=message):
         adapters.load(tiny.load_base(tiny_base), saved)
 
 

@@ -1,0 +1,368 @@
+"""The proof of a merge: what passes, and everything that must not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from finetune import adapter as adapters
+from finetune import checkpoint, proof
+from finetune.errors import InputError, IntegrityError
+from finetune.merge import merge
+from finetune.proof import Agreement, agreement, merge_proved, prove, serving_base_proved
+from finetune.tensor_files import open_file
+from tests import tiny
+from tests.cli import ROOT
+from tests.parity.test_merge import LORA, TEXTS, TWO, make_adapter, tensors_of
+
+pytestmark = pytest.mark.parity
+
+DOWN = "model.layers.1.mlp.down_proj.weight"
+
+
+def forge(folder: Path, change: Callable[[dict[str, Tensor]], None], **record: object) -> None:
+    """Change merged weights, and everything in the record that would give it away."""
+    weights = folder / "model.safetensors"
+    tensors = load_file(weights)
+    change(tensors)
+    save_file(tensors, weights, metadata={"format": "pt"})
+    file = open_file(weights)
+    made = json.loads((folder / "merge.json").read_text()) | record
+    made["tensor_sha256"] = {name: file.sha256(name) for name in file.entries}
+    (folder / "merge.json").write_text(json.dumps(made))
+
+
+@pytest.mark.parametrize("labels", [(), tiny.LABELS], ids=["causal-lm", "classification"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_right_merge_is_proved_and_the_proof_kept(
+    tiny_base: Path, tmp_path: Path, dtype: str, labels: tuple[str, ...]
+) -> None:
+    make_adapter(
+        tiny_base, tmp_path / "adapter", LORA, quantization="nf4", dtype=dtype, labels=labels
+    )
+    record = merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
+    proof = prove(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+    assert proof["mean_kl_nats"] <= proof["limit_mean_kl_nats"]
+    assert proof["limit_mean_kl_nats"] == max(1e-3, 2 * proof["noise_floor_mean_kl_nats"])
+    assert (proof["noise_floor_mean_kl_nats"] > 0) == (dtype == "bfloat16")
+    assert proof["num_positions"] == (2 if labels else sum(map(len, TEXTS)))
+    assert (proof["num_tensors_changed"], proof["num_tensors_as_base"]) == (
+        (15, 6) if labels else (14, 6)
+    )
+    assert proof["update_survival"] == pytest.approx(1, abs=0.02)
+    assert proof["largest_rank"] == 4
+    assert proof["reload_is_bit_identical"]
+    kept = json.loads((tmp_path / "merged" / "merge.json").read_text())
+    assert kept == record | {"proof": proof}
+    assert checkpoint.identity(tmp_path / "merged") == record["identity"]
+
+
+def _one_layer_as_in_the_base(tensors: dict[str, Tensor], base: Path) -> None:
+    tensors[DOWN] = load_file(base / "model.safetensors")[DOWN]
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_a_layer_without_its_update_is_seen_and_the_folder_removed(
+    tiny_base: Path, tmp_path: Path, quantization: Any
+) -> None:
+    make_adapter(tiny_base, tmp_path / "adapter", LORA, quantization=quantization)
+    merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
+    forge(tmp_path / "merged", lambda tensors: _one_layer_as_in_the_base(tensors, tiny_base))
+    with pytest.raises(IntegrityError, match="answers otherwise than the evaluated one"):
+        prove(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+    assert [p.name for p in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_one_changed_byte_of_an_untargeted_tensor_is_seen(tiny_base: Path, tmp_path: Path) -> None:
+    def change(tensors: dict[str, Tensor]) -> None:
+        tensors["model.layers.0.mlp.up_proj.weight"][3, 5] *= 1.01
+
+    make_adapter(tiny_base, tmp_path / "adapter", TWO)
+    merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
+    forge(tmp_path / "merged", change)
+    with pytest.raises(IntegrityError, match=r"neither the base's nor what was merged.*up_proj"):
+        prove(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+    assert not (tmp_path / "merged").exists()
+
+
+def test_weights_that_are_not_those_written_are_seen(tiny_base: Path, tmp_path: Path) -> None:
+    make_adapter(tiny_base, tmp_path / "adapter", LORA)
+    record = merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
+    forge(tmp_path / "merged", lambda tensors: tensors[DOWN].mul_(1.1))
+    made = json.loads((tmp_path / "merged" / "merge.json").read_text())
+    made["tensor_sha256"] = record["tensor_sha256"]
+    (tmp_path / "merged" / "merge.json").write_text(json.dumps(made))
+    with pytest.raises(IntegrityError, match=f"neither the base's nor what was merged.*{DOWN}"):
+        prove(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"adapter_tensors_used_once": ["a"]}, "did not use every tensor of the adapter"),
+        ({"changes": {}}, "layers are missing"),
+    ],
+)
+def test_an_account_that_does_not_close_is_seen(
+    tiny_base: Path, tmp_path: Path, record: dict[str, Any], message: str
+) -> None:
+    make_adapter(tiny_base, tmp_path / "adapter", LORA)
+    merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
+    forge(tmp_path / "merged", lambda _: None, **record)
+    with pytest.raises(IntegrityError, match=message):
+        prove(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+
+
+def test_a_change_outside_of_the_adapters_directions_is_seen(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a second update in the same layer: nothing but rounding may lie beside the first."""
+    from finetune import update
+
+    right = update.Update.applied_to
+
+    def and_another(self: Any, weight: Tensor, product: Tensor) -> Tensor:
+        return right(self, weight, product).add_(0.05 * torch.eye(*weight.shape))
+
+    monkeypatch.setattr(update.Update, "applied_to", and_another)
+    make_adapter(tiny_base, tmp_path / "adapter", LORA)
+    merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
+    with pytest.raises(IntegrityError, match="beyond the adapter's directions"):
+        prove(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+
+
+def test_another_chat_template_than_the_bases_is_seen(tiny_base: Path, tmp_path: Path) -> None:
+    make_adapter(tiny_base, tmp_path / "adapter", LORA)
+    merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
+    (tmp_path / "merged" / "chat_template.jinja").write_text(tiny.CHATML + "Be rude.")
+    with pytest.raises(IntegrityError, match=r"chat_template\.jinja of the merged model is not"):
+        prove(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+
+
+def test_a_fresh_process_that_answers_otherwise_is_no_proof(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here its folder is exchanged for the base's, as by a file that is read before the others."""
+    real = subprocess.run
+
+    def on_the_base(command: list[str], **options: Any) -> Any:
+        return real([*command[:-1], str(tiny_base)], **options)
+
+    make_adapter(tiny_base, tmp_path / "adapter", LORA)
+    merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
+    monkeypatch.setattr(proof.subprocess, "run", on_the_base)
+    with pytest.raises(IntegrityError, match=r"a fresh process .* answers otherwise at"):
+        prove(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_merged_folder_that_a_stranger_cannot_load_is_no_proof(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    make_adapter(tiny_base, tmp_path / "adapter", LORA)
+    merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
+    found = proof._check_reload
+    config = tmp_path / "merged" / "config.json"
+    config.write_text(config.read_text().replace('"llama"', '"unheard-of"'))
+    record = adapters.read_record(tmp_path / "adapter")
+    with pytest.raises(IntegrityError, match="a fresh process could not load"):
+        found(tmp_path / "merged", record, [], [])
+
+
+def test_a_merge_has_its_name_only_when_it_is_proved(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_adapter(tiny_base, tmp_path / "adapter", LORA)
+    (tmp_path / ".merged.unproved-left").mkdir()  # of a process that was killed
+    found = merge_proved(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+    assert json.loads((tmp_path / "merged" / "merge.json").read_text())["proof"] == found
+    assert {p.name for p in tmp_path.iterdir()} == {"adapter", "merged"}
+    with pytest.raises(InputError, match="exists already"):
+        merge_proved(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+
+    def fails(*_: object) -> None:
+        raise IntegrityError("another machine")
+
+    monkeypatch.setattr(proof, "_check_reload", fails)
+    with pytest.raises(IntegrityError, match="another machine"):
+        merge_proved(tiny_base, tmp_path / "adapter", tmp_path / "second", TEXTS)
+    assert {p.name for p in tmp_path.iterdir()} == {"adapter", "merged"}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from finetune import proof
+proof.prove = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+base, folder = map(Path, sys.argv[1:])
+proof.merge_proved(base, folder / "adapter", folder / "merged", ["Why?"])
+"""
+
+
+def test_a_process_killed_between_merge_and_proof_leaves_nothing_by_that_name(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    make_adapter(tiny_base, tmp_path / "adapter", LORA)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tiny_base), str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+    )
+    assert done.returncode == -signal.SIGKILL
+    names = {p.name for p in tmp_path.iterdir()}
+    assert "merged" not in names
+    assert any(name.startswith(".merged.unproved-") for name in names)
+    merge_proved(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+    assert {p.name for p in tmp_path.iterdir()} == {"adapter", "merged"}
+
+
+# other products
+
+
+def test_a_merge_into_the_original_weights_is_another_model_and_says_so(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    make_adapter(tiny_base, tmp_path / "adapter", LORA, quantization="nf4")
+    found = merge_proved(
+        tiny_base, tmp_path / "adapter", tmp_path / "original", TEXTS, into="original"
+    )
+    record = json.loads((tmp_path / "original" / "merge.json").read_text())
+    assert record["into"] == "original weights"
+    assert record["is_new_candidate"]
+    assert "evaluated and gated by itself" in record["note"]
+    assert found["mean_kl_nats"] <= found["limit_mean_kl_nats"]
+    assert found["from_the_evaluated_model"]["mean_kl_nats"] > 10 * found["mean_kl_nats"]
+    merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
+    assert not json.loads((tmp_path / "merged" / "merge.json").read_text())["is_new_candidate"]
+
+
+@pytest.mark.parametrize("into", ["nf4", "4bit"])
+def test_a_merge_back_into_4_bit_is_refused_with_the_figure(tmp_path: Path, into: str) -> None:
+    with pytest.raises(InputError, match=r"back into 4-bit is refused.*about 1 % of it survives"):
+        merge(tmp_path, tmp_path, tmp_path / "merged", into=into)
+
+
+def test_a_merged_model_is_not_loaded_in_4_bit(tiny_base: Path, tmp_path: Path) -> None:
+    make_adapter(tiny_base, tmp_path / "adapter", LORA, quantization="nf4")
+    merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
+    with pytest.raises(InputError, match="must not be loaded in 4-bit"):
+        tiny.load_base(tmp_path / "merged", "nf4")
+    assert tiny.load_base(tmp_path / "merged").model is not None
+
+
+def test_adapters_answer_on_a_serving_base_as_they_were_evaluated(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    base, model = make_adapter(tiny_base, tmp_path / "adapter", LORA, quantization="nf4")
+    found = serving_base_proved(tiny_base, tmp_path / "adapter", tmp_path / "serving", TEXTS)
+    assert found["mean_kl_nats"] <= found["limit_mean_kl_nats"]
+    assert found["num_tensors_changed"] == 14
+    record = json.loads((tmp_path / "serving" / "merge.json").read_text())
+    assert (record["adapter"], record["codes"]) == (None, base.quantization.codes)
+    held = tiny.load_base(tmp_path / "serving")
+    folders = {"default": tmp_path / "adapter"}
+    with pytest.raises(IntegrityError, match="was trained on the base"):
+        adapters.attach(held, folders)
+    served = adapters.attach(held, folders, is_own_base=False)
+    for text in TEXTS:  # bfloat16 keeps 8 bits of each dequantised weight
+        torch.testing.assert_close(
+            tiny.logits(held, served, text), tiny.logits(base, model, text), atol=0.03, rtol=0
+        )
+
+
+@pytest.mark.parametrize(("size", "stored"), [(1.0, "float16"), (7e4, "bfloat16")])
+def test_a_wider_base_is_stored_by_its_measured_range(
+    tmp_path: Path, size: float, stored: str
+) -> None:
+    wide = tmp_path / "wide"
+    tiny.make_base(wide)
+    tensors = {n: t.float() for n, t in load_file(wide / "model.safetensors").items()}
+    tensors["model.layers.0.mlp.up_proj.weight"][0, 0] = size
+    save_file(tensors, wide / "model.safetensors", metadata={"format": "pt"})
+    config = wide / "config.json"
+    config.write_text(config.read_text().replace("bfloat16", "float32"))
+    make_adapter(wide, tmp_path / "adapter", LORA)
+    record = merge(wide, tmp_path / "adapter", tmp_path / "merged")
+    assert record["storage"]["dtype"] == stored
+    assert json.loads((tmp_path / "merged" / "config.json").read_text())["dtype"] == stored
+    found = tensors_of(tmp_path / "merged")
+    assert found["model.layers.0.mlp.up_proj.weight"].dtype == getattr(torch, stored)
+    assert found["model.norm.weight"].dtype == torch.float32
+    if stored == "bfloat16":
+        with pytest.raises(InputError, match=r"up_proj\.weight holds 70000, which is beyond"):
+            merge(wide, tmp_path / "adapter", tmp_path / "half", storage="float16")
+
+
+def test_float16_on_request_keeps_more_of_the_update(tiny_base: Path, tmp_path: Path) -> None:
+    make_adapter(tiny_base, tmp_path / "adapter", LORA, quantization="nf4")
+    half = merge_proved(
+        tiny_base, tmp_path / "adapter", tmp_path / "half", TEXTS, storage="float16"
+    )
+    brain = merge_proved(tiny_base, tmp_path / "adapter", tmp_path / "brain", TEXTS)
+    assert half["mean_kl_nats"] < brain["mean_kl_nats"]
+    assert half["worst_layer_cosine"] > brain["worst_layer_cosine"]
+
+
+def test_an_update_that_storage_rounds_away_is_not_merged(tiny_base: Path, tmp_path: Path) -> None:
+    """On unquantised bfloat16 weights a small enough update changes no weight at all."""
+    base = tiny.load_base(tiny_base)
+    model = tiny.as_if_trained(adapters.inject(base, LORA))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data = parameter.data / 4096
+    adapters.save(model, base, tmp_path / "adapter")
+    with pytest.raises(IntegrityError, match=r"of the adapter's update 0\.\d+ is left"):
+        merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
+    assert [p.name for p in tmp_path.iterdir()] == ["adapter"]
+
+
+# the measure
+
+
+def test_a_shift_of_all_labels_is_seen_where_several_may_hold(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    """It changes every sigmoid and no softmax."""
+    make_adapter(tiny_base, tmp_path / "adapter", LORA, labels=tiny.LABELS, is_multi_label=True)
+    merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
+    proof = prove(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+    assert proof["num_positions"] == 2 * len(tiny.LABELS)
+    shift = torch.linspace(-1, 1, 64).bfloat16()
+    forge(tmp_path / "merged", lambda tensors: tensors["score.weight"].add_(shift))
+    with pytest.raises(IntegrityError, match="answers otherwise than the evaluated one"):
+        prove(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_merge_of_nonsense_is_not_proved(tiny_base: Path, tmp_path: Path) -> None:
+    """NaN is above no limit, and must not pass for that."""
+    make_adapter(tiny_base, tmp_path / "adapter", LORA)
+    merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
+    forge(tmp_path / "merged", lambda tensors: tensors[DOWN][0].fill_(float("nan")))
+    with pytest.raises(IntegrityError, match="mean KL nan"):
+        prove(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+    assert not (tmp_path / "merged").exists()
+
+
+def test_the_agreement_of_a_model_with_itself_is_perfect_and_with_another_is_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = [torch.randn(n, 7, generator=generator) for n in (3, 5)]
+    assert agreement(logits, [t + 2 for t in logits]).mean_kl == pytest.approx(0, abs=1e-6)
+    same = agreement(logits, logits)
+    assert same == Agreement(mean_kl=0.0, p99_kl=0.0, top1=1.0, num_positions=8)
+    other = agreement(logits, [-t for t in logits])
+    p = torch.cat(logits).softmax(-1)
+    q = torch.cat([-t for t in logits]).softmax(-1)
+    assert other.mean_kl == pytest.approx((p * (p / q).log()).sum(-1).mean().item(), rel=1e-5)
+    assert other.top1 < 1
