@@ -1,7 +1,9 @@
 """The statistics tried on models that are equal in law, and on populations with a known truth.
 
-Of 200 comparisons 4 to 16 (2 to 8 %) may reject at 5 %, and of 200 intervals 184 to 196 (92 to
-98 %) must hold the truth. The seeds are fixed, and were not chosen.
+Of 400 comparisons 8 to 32 (2 to 8 %) may reject at 5 %, and of 400 intervals 368 to 392 (92 to
+98 %) must hold the truth: a method that keeps its promise exactly leaves these bounds less than 1
+time in 100. (Of 200, it leaves 184 to 196 by chance 3 times in 100, so that one of a dozen cases
+is soon lost: so was the score of BBQ, with 182.) The seeds are fixed, and were not chosen.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from eval.stats import estimate, mean_of, paired_difference
 from eval.task import Metric
 from tests.eval import populations as made
 
-NUM_COMPARISONS = 200
+NUM_COMPARISONS = 400
 
 needs_bbq = pytest.mark.skipif(
     not (made.SHARED / "bbq").is_dir(), reason="needs ../shared/data/bbq beside the checkout"
@@ -41,19 +43,11 @@ CASES: list[Any] = [
         lambda: made.bbq(made.BBQ_ACCURACY), 40, marks=needs_bbq, id="BBQ accuracy, 40 templates"
     ),
     pytest.param(made.perplexities, 80, marks=pytest.mark.slow, id="perplexity"),
-    pytest.param(made.preferences, 96, marks=pytest.mark.slow, id="stereotype preference"),
+    pytest.param(made.preferences, 240, marks=pytest.mark.slow, id="stereotype preference"),
     pytest.param(
         lambda: made.bbq(made.BBQ, per_template=4),
         40,
-        marks=[
-            needs_bbq,
-            pytest.mark.slow,
-            pytest.mark.xfail(
-                reason="a ratio of few answers in few templates: the interval holds the truth in "
-                "182 of 200, wanted 184; its p-value is sound",
-                strict=True,
-            ),
-        ],
+        marks=[needs_bbq, pytest.mark.slow],
         id="BBQ score in 40 templates",
     ),
     pytest.param(
@@ -85,6 +79,24 @@ def test_equal_models_differ_five_times_in_a_hundred_and_intervals_hold_the_trut
     rates = {"interval": by_interval, "p-value": by_p_value}
     assert all(0.02 <= r / NUM_COMPARISONS <= 0.08 for r in rates.values()), rates
     assert 0.92 <= covered / NUM_COMPARISONS <= 0.98, covered
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gap", [0.0, 0.05, 0.2])
+def test_a_largest_gap_is_covered_whether_there_is_one_or_not(gap: float) -> None:
+    """Two groups of about 100 and six classes; the percentiles alone cover 78 times in 100.
+
+    Where some classes might be the one with the largest gap, the interval allows for each, and
+    covers up to 99 times in 100.
+    """
+    shares = np.array([made.CLASS_SHARES, made.CLASS_SHARES])
+    shares[0, :2] += gap, -gap
+    covered = 0
+    for seed in range(NUM_COMPARISONS):
+        rng = np.random.default_rng([seed, 1])
+        found = estimate(made.PARITY, made.in_groups(shares, 200, rng), num_resamples=300)
+        covered += found.low <= gap <= found.high
+    assert 0.92 <= covered / NUM_COMPARISONS <= 0.99, covered
 
 
 @pytest.mark.slow
