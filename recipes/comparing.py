@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,9 @@ def page_of(contest: Contest, tasks: Sequence[Task] = ()) -> Page:
     known = formulas(models, [*tasks, *own])
     problems: list[str] = []
     if known.unknown:
-        found, problems = _read_again([contest.base, *contest.candidates])
+        found, problems = _read_again(
+            [contest.base, *contest.candidates], {task for task, _ in known.unknown}
+        )
         known = formulas(models, [*tasks, *own, *found])
     pairs = every_pair(models, known.metrics)
     candidates = tuple(
@@ -116,15 +118,17 @@ def page_of(contest: Contest, tasks: Sequence[Task] = ()) -> Page:
     )
 
 
-def _read_again(contestants: Sequence[Contestant]) -> tuple[list[Task], list[str]]:
+def _read_again(
+    contestants: Sequence[Contestant], wanted: Collection[str]
+) -> tuple[list[Task], list[str]]:
     """Read the sets that evaluations were asked, each once, and say which cannot be used."""
     tasks: dict[tuple[str, str], Task] = {}
     problems: dict[str, None] = {}
     for one in contestants:
         report = one.evaluated.report
-        if all((name, result.data) in tasks for name, result in report.tasks.items()):
+        if all((name, r.data) in tasks for name, r in report.tasks.items() if name in wanted):
             continue
-        found, said = sources.read(one.folder, report)
+        found, said = sources.read(one.folder, report, wanted)
         tasks |= {(task.name, task.fingerprint): task for task in found}
         problems |= dict.fromkeys(said)
     return list(tasks.values()), list(problems)

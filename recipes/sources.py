@@ -7,7 +7,7 @@ used only if what comes out is, by its hash, what was asked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from eval import benchmarks
@@ -68,8 +68,13 @@ def write(folder: Path, given: Sequence[str], max_items: int | None) -> None:
     write_json(folder / SOURCES, {"tasks": [_absolute(text) for text in given], "max": max_items})
 
 
-def read(folder: Path, report: Report) -> tuple[list[Task], list[str]]:
+def read(folder: Path, report: Report, wanted: Collection[str]) -> tuple[list[Task], list[str]]:
     """Read again the tasks of an evaluation that are still what was asked.
+
+    Args:
+        folder: of the evaluation.
+        report: what it found.
+        wanted: names of the tasks whose figures are looked for.
 
     Returns:
         The tasks, and in a sentence each what could not be used and why.
@@ -81,8 +86,8 @@ def read(folder: Path, report: Report) -> tuple[list[Task], list[str]]:
     tasks: list[Task] = []
     problems: list[str] = []
     for text in noted["tasks"]:
-        if text.startswith(_LM_EVAL):  # all of its figures are means
-            continue
+        if text.startswith(_LM_EVAL) and not any(name.startswith("lm-eval.") for name in wanted):
+            continue  # to read the harness's own names takes many seconds
         try:
             found = read_tasks([text], max_items=noted["max"])
         except (EvaluationError, InputError, OSError) as error:
@@ -90,7 +95,7 @@ def read(folder: Path, report: Report) -> tuple[list[Task], list[str]]:
             continue
         for task in found:
             asked = report.tasks.get(task.name)
-            if asked is None:
+            if asked is None or task.name not in wanted:
                 continue
             if (asked.version, asked.data) == (task.version, task.fingerprint):
                 tasks.append(task)
