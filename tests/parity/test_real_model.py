@@ -16,6 +16,7 @@ import pytest
 from eval.batching import quiet
 from eval.model import LanguageModel
 from tests.bench import agreement
+from tests.bench.checkpoint import load
 from tests.eval.benchmarks.hashed import SHARED
 from tests.parity.harness_tasks import PUBMEDQA, crows_docs, truthfulqa_docs
 
@@ -35,7 +36,7 @@ MOST = {"crows_pairs": 24, "halueval": 8, "truthfulqa_mc1": 4, "truthfulqa_mc2":
 
 @pytest.fixture(scope="module")
 def real() -> tuple[Any, Any]:
-    return agreement.load_model()
+    return load("float32", None)
 
 
 @pytest.mark.parametrize("name", MOST)
