@@ -10,18 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.batching import Steps
-from eval.classes import ClassModel, classify, is_multi_label
+from eval.classes import (
+    ClassModel,
+    calibration_error,
+    classify,
+    is_multi_label,
+    macro_f1_of,
+    worst_recall_of,
+)
 from eval.items import Dialogue, LabelledText, Question, check_items, choose
-from eval.metrics.calibration import adaptive_calibration_error, expected_calibration_error
+from eval.metrics.calibration import adaptive_calibration_error
 from eval.metrics.chrf import chrf
-from eval.metrics.macro_f1 import macro_f1
-from eval.metrics.per_class_recall import per_class_recall
-from eval.metrics.perplexity import perplexity
 from eval.metrics.rouge_l import rouge_l
 from eval.metrics.selective import aurc, coverage_at_risk, excess_aurc
 from eval.metrics.squad import exact_match, normalize_answer, token_f1
 from eval.model import LanguageModel, Message
 from eval.stats import mean_of
+from eval.sums import OfSums, Values, divided, mean_of_defined
 from eval.task import Metric, Progress, Sample, Task, fingerprint
 
 ToMessages = Callable[[Question], Sequence[Message]]
@@ -56,7 +61,7 @@ def classification(rows: Sequence[LabelledText], labels: Sequence[str]) -> Task:
         num_items=len(rows),
         fingerprint=fingerprint([list(labels), [asdict(row) for row in rows]]),
         ask=ask,
-        metrics=_multi_label_metrics(len(labels)) if is_multi else _label_metrics(),
+        metrics=_multi_label_metrics(len(labels)) if is_multi else _label_metrics(labels),
         note=(
             "How well the model assigns "
             + ("all classes" if is_multi else "one class")
@@ -168,10 +173,6 @@ def reference_replies(
             )
         return samples
 
-    def total_perplexity(samples: Sequence[Sample]) -> float:
-        tokens = [int(s.scores["tokens"]) for s in samples]
-        return perplexity([-s.scores["nats"] for s in samples], tokens)
-
     return Task(
         name="reference_replies",
         family="accuracy",
@@ -182,7 +183,7 @@ def reference_replies(
         ),
         ask=ask,
         metrics=(
-            Metric("perplexity", total_perplexity, False),
+            Metric("perplexity", total_perplexity(), False),
             Metric("rouge_l", mean_of("rouge_l", among="has_rouge_l"), True),
             Metric("chrf", mean_of("chrf", among="generated"), True),
         ),
@@ -192,6 +193,19 @@ def reference_replies(
             "the same words, not the same meaning."
         ),
     )
+
+
+def total_perplexity() -> OfSums:
+    """Return `eval.metrics.perplexity.perplexity` of all replies, as a figure of sums."""
+
+    def terms(samples: Sequence[Sample]) -> NDArray[np.float64]:
+        return np.array([[s.scores["nats"], s.scores["tokens"]] for s in samples])
+
+    def figure(sums_XK: Values) -> Values:
+        with np.errstate(over="ignore"):  # infinite where it exceeds what a float holds
+            return np.exp(divided(sums_XK[:, 0], sums_XK[:, 1]))
+
+    return OfSums(terms, figure)
 
 
 def answer_questions(
@@ -243,26 +257,19 @@ def _label_sample(row: LabelledText, labels: Sequence[str], p: NDArray[np.float6
     )
 
 
-def _label_metrics() -> tuple[Metric, ...]:
-    def labels_of(samples: Sequence[Sample]) -> tuple[list[str], list[str]]:
-        return [s.prediction for s in samples], [s.target for s in samples]
-
+def _label_metrics(labels: Sequence[str]) -> tuple[Metric, ...]:
     def confidence_of(samples: Sequence[Sample]) -> tuple[list[float], list[bool]]:
         return [s.scores["confidence"] for s in samples], [bool(s.correct) for s in samples]
 
-    def worst_recall(samples: Sequence[Sample]) -> float:
-        recalls = per_class_recall(*labels_of(samples)).values()
-        return min(recall for recall in recalls if not math.isnan(recall))
-
     return (
         Metric("accuracy", mean_of("correct"), True),
-        Metric("macro_f1", lambda samples: macro_f1(*labels_of(samples)), True),
-        Metric("ece", lambda s: expected_calibration_error(*confidence_of(s)), False),
+        Metric("macro_f1", macro_f1_of(labels), True),
+        Metric("ece", calibration_error(), False),
         Metric("adaptive_ece", lambda s: adaptive_calibration_error(*confidence_of(s)), False),
         Metric("overconfidence", mean_of("excess_confidence"), None),
         Metric("brier", mean_of("brier"), False),
         Metric("nll", mean_of("nll"), False),
-        Metric("worst_class_recall", worst_recall, True),
+        Metric("worst_class_recall", worst_recall_of(labels), True),
         Metric("aurc", lambda s: aurc(*confidence_of(s)), False),
         Metric("excess_aurc", lambda s: excess_aurc(*confidence_of(s)), False),
         Metric("coverage_at_5_percent_risk", lambda s: coverage_at_risk(*confidence_of(s)), True),
@@ -288,27 +295,27 @@ def _multi_label_sample(row: LabelledText, labels: Sequence[str], p: NDArray[np.
 
 
 def _multi_label_metrics(num_labels: int) -> tuple[Metric, ...]:
-    def counts(samples: Sequence[Sample]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return for each class twice the hits, and predictions plus labels."""
+    def terms(samples: Sequence[Sample]) -> NDArray[np.float64]:
+        """Return for each class its hits, and its predictions plus labels, shape (N, 2 C)."""
         given, wanted = (
             np.array(
                 [[s.scores.get(f"{kind}_{i}", 0.0) for i in range(num_labels)] for s in samples]
             )
             for kind in ("predicted", "label")
         )
-        return 2 * (given * wanted).sum(axis=0), (given + wanted).sum(axis=0)
+        return np.concatenate([given * wanted, given + wanted], axis=1)
 
-    def micro_f1(samples: Sequence[Sample]) -> float:
-        hits, both = counts(samples)
-        return float(hits.sum() / both.sum()) if both.any() else math.nan
+    def micro_f1(sums_XK: Values) -> Values:
+        hits, both = np.split(sums_XK, 2, axis=1)
+        return divided(2 * hits.sum(axis=1), both.sum(axis=1))
 
-    def class_f1(samples: Sequence[Sample]) -> float:
-        hits, both = counts(samples)
-        return float((hits[both > 0] / both[both > 0]).mean()) if both.any() else math.nan
+    def class_f1(sums_XK: Values) -> Values:
+        hits, both = np.split(sums_XK, 2, axis=1)
+        return mean_of_defined(divided(2 * hits, both))
 
     return (
-        Metric("micro_f1", micro_f1, True),
-        Metric("macro_f1", class_f1, True),
+        Metric("micro_f1", OfSums(terms, micro_f1), True),
+        Metric("macro_f1", OfSums(terms, class_f1), True),
         Metric("exact_match_ratio", mean_of("correct"), True),
     )
 

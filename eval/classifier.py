@@ -61,6 +61,8 @@ class Classifier:
         text_config = model.config.get_text_config()
         self._max_length = max_length or getattr(text_config, "max_position_embeddings", None)
         self._max_tokens = max_tokens_per_batch
+        self.num_tokens = 0
+        """Of all texts read so far."""
 
     def probabilities(
         self, texts: Sequence[str], progress: Progress = quiet
@@ -81,6 +83,7 @@ class Classifier:
                 if not any(distinct[place] in missing for place in batch):
                     continue
                 rows = self._read([tokens[place] for place in batch])
+                self.num_tokens += sum(len(tokens[place]) for place in batch)
                 yield [(distinct[place], row) for place, row in zip(batch, rows, strict=True)]
 
         parameters = [list(self.labels), self.is_multi_label, self._max_length]
@@ -120,6 +123,11 @@ class ZeroShotClassifier:
         self._language_model = language_model
         self._names = [" ".join(label.replace("_", " ").split()) for label in labels]
         self._instruction = instruction
+
+    @property
+    def num_tokens(self) -> int:
+        """Of all requests answered so far."""
+        return self._language_model.num_tokens
 
     def probabilities(
         self, texts: Sequence[str], progress: Progress = quiet

@@ -17,7 +17,7 @@ from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer
 
 from eval.batching import batches, pad
-from eval.scoring import head_of, inference, only_rows
+from eval.scoring import CACHE, head_of, inference, only_rows
 from eval.trie import common
 
 _PROMPTS_AT_ONCE = 32
@@ -53,6 +53,8 @@ class Generator:
         self._tokenizer = tokenizer
         self._pad_id = pad_id
         self._max_tokens = max_tokens
+        self.num_tokens = 0
+        """Of all prompts and replies so far; a reply counts up to where its batch stopped."""
 
     def generate(
         self,
@@ -125,7 +127,6 @@ class Generator:
             replies_BT = self._model.generate(
                 input_ids=ids_BT,
                 attention_mask=mask_BT,
-                past_key_values=past,
                 max_new_tokens=manner.max_new_tokens,
                 do_sample=False,
                 num_beams=1,
@@ -139,6 +140,7 @@ class Generator:
                 logits_processor=LogitsProcessorList(
                     [_Draw(manner.temperature, seeds)] if manner.temperature else []
                 ),
+                **{CACHE: past},
                 **(
                     {"stop_strings": list(manner.stop), "tokenizer": self._tokenizer}
                     if manner.stop
@@ -146,6 +148,7 @@ class Generator:
                 ),
             )
         new_BT = replies_BT[:, ids_BT.shape[1] :].tolist()
+        self.num_tokens += sum(map(len, prompts)) + sum(map(len, new_BT))
         texts = self._tokenizer.batch_decode(new_BT, skip_special_tokens=True)
         return [_before(text, manner.stop) for text in texts]
 
@@ -158,13 +161,14 @@ class Generator:
         last_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
         last_BT[:, -1] = True  # a head may refuse to see no row at all
         with inference(self._model), only_rows(head_of(self._model), last_BT):
-            return self._model(
+            found = self._model(
                 input_ids=ids_BT,
                 attention_mask=mask_BT,
                 position_ids=places_BT,
-                past_key_values=past,
                 use_cache=True,
-            ).past_key_values
+                **{CACHE: past},
+            )
+            return getattr(found, CACHE)
 
     def _stops(self) -> list[int] | None:
         named = self._model.generation_config.eos_token_id

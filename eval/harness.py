@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from eval.cost import COST, measured
 from eval.errors import EvaluationError
 from eval.stats import Difference, estimate, paired_difference
 from eval.task import Progress, Report, Sample, Target, Task, TaskResult
@@ -30,7 +31,8 @@ def evaluate(
 
     What the folder already holds on the same target, by the same version of a task on the same
     data, is not asked again, whether its run was finished or not. Answers within a task survive
-    a kill by the model's own cache.
+    a kill by the model's own cache. Where nothing was known before, `eval.cost.Cost` is left
+    beside the report.
 
     Args:
         tasks: in the order in which they are asked; each name once.
@@ -53,9 +55,11 @@ def evaluate(
         if _is_answered(task, known.tasks.get(task.name), folder)
     }
     report = Report(target=target, tasks=results, num_seconds=known.num_seconds)
+    is_in_one_go = not results and not len(getattr(model, "cache", ()))
     # first withdraw what is out of date: the samples beside it are about to change
     _write_report(folder / _PARTIAL, report)
     (folder / _REPORT).unlink(missing_ok=True)
+    (folder / COST).unlink(missing_ok=True)
     for task in tasks:
         if task.name in report.tasks:
             continue
@@ -70,6 +74,9 @@ def evaluate(
         )
         _write_report(folder / _PARTIAL, report)
     report = _in_order(report, tasks)
+    if is_in_one_go:
+        cost = measured(report.num_seconds, getattr(model, "num_tokens", None))
+        _write(folder / COST, json.dumps(asdict(cost)) + "\n")
     _write_report(folder / _REPORT, report)
     (folder / _PARTIAL).unlink()
     return report

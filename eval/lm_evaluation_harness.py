@@ -7,10 +7,11 @@ the interval of each figure.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ class EngineLM(TemplateLM):  # type: ignore[misc] # lm_eval ships no types
         super().__init__()
         self._engine = engine
         self._progress = progress
+        self.num_tokens: dict[tuple[str, str], int] = {}
+        """Of each continuation scored so far, by context and continuation."""
 
     @property
     def eot_token_id(self) -> int:
@@ -102,7 +105,8 @@ class EngineLM(TemplateLM):  # type: ignore[misc] # lm_eval ships no types
         """Score token lists; a text beyond the window loses its first tokens, as in the harness."""
         del disable_tqdm
         pairs = []
-        for _, context, text in requests:
+        for asked, context, text in requests:
+            self.num_tokens[asked] = len(text)
             ids = [*context, *text][-(self.max_length + 1) :]
             start = max(1, len(ids) - len(text))
             pairs.append((ids[:start], ids[start:]))
@@ -208,8 +212,9 @@ def _task(name: str, theirs: Any, max_items: int | None) -> Task:
 
     def ask(model: LanguageModel, progress: Progress) -> list[Sample]:
         steps = Steps(progress, num_requests=len(requests), num_items=len(docs))
+        lm = EngineLM(model, steps)
         results = evaluate(
-            EngineLM(model, steps),
+            lm,
             {"tasks": {name: theirs}, "groups": {}, "group_map": {}},
             limit=max_items,
             bootstrap_iters=0,
@@ -217,10 +222,8 @@ def _task(name: str, theirs: Any, max_items: int | None) -> Task:
         )
         logged = results["samples"][name]
         first_filter = logged[0]["filter"]
-        return [_sample(one) for one in logged if one["filter"] == first_filter]
+        return [_sample(one, lm.num_tokens) for one in logged if one["filter"] == first_filter]
 
-    means = [metric for metric, how in aggregations.items() if _is_mean(how)]
-    left_out = sorted(set(aggregations) - set(means))
     return Task(
         name=f"lm-eval.{name}",
         family=_family(name),
@@ -229,19 +232,34 @@ def _task(name: str, theirs: Any, max_items: int | None) -> Task:
         fingerprint=fingerprint([name, str(theirs.VERSION), requests]),
         ask=ask,
         metrics=tuple(
-            Metric(metric, mean_of(metric, among=f"has_{metric}"), directions.get(metric))
-            for metric in means
+            Metric(metric, _figure(metric, how), directions.get(metric))
+            for metric, how in aggregations.items()
         ),
         note=(
             f"lm-evaluation-harness's task {name}, version {theirs.VERSION}: its requests and "
             "per-item metrics, answered by this engine, without a chat template."
-            + (f" Not means of items, and left out: {', '.join(left_out)}." if left_out else "")
         ),
     )
 
 
-def _is_mean(aggregation: Any) -> bool:
-    return getattr(aggregation, "__name__", "") in ("mean", "nanmean")
+def _figure(metric: str, how: Callable[[list[Any]], Any]) -> Callable[[Sequence[Sample]], float]:
+    """Return the task's own aggregation of what each item was given; undefined if that is text."""
+    if getattr(how, "__name__", "") in ("mean", "nanmean"):
+        return mean_of(metric, among=f"has_{metric}")
+
+    def compute(samples: Sequence[Sample]) -> float:
+        rows = [_numbers(s.scores, metric) for s in samples if s.scores[f"has_{metric}"]]
+        return float(how([row if len(row) > 1 else row[0] for row in rows])) if rows else math.nan
+
+    return compute
+
+
+def _numbers(scores: Mapping[str, float], metric: str) -> tuple[float, ...]:
+    """Return what `_sample` kept of an item's value: a number, or several."""
+    if metric in scores:
+        return (scores[metric],)
+    places = itertools.takewhile(lambda key: key in scores, (f"{metric}.{k}" for k in range(99)))
+    return tuple(scores[key] for key in places)
 
 
 def _family(name: str) -> Family:
@@ -250,15 +268,20 @@ def _family(name: str) -> Family:
     return "hallucination" if name.startswith(_HALLUCINATION) else "accuracy"
 
 
-def _sample(logged: Mapping[str, Any]) -> Sample:
+def _sample(logged: Mapping[str, Any], num_tokens: Mapping[tuple[str, str], int]) -> Sample:
     """Turn what the harness logged of an item into ours."""
     scores: dict[str, float] = {}
     for metric in logged["metrics"]:
         value = logged[metric]
-        is_number = isinstance(value, int | float) and math.isfinite(value)
+        several = tuple(value) if isinstance(value, list | tuple) else (value,)
+        is_number = bool(several) and all(
+            isinstance(x, int | float) and math.isfinite(x) for x in several
+        )
         scores[f"has_{metric}"] = float(is_number)
-        if is_number:
-            scores[metric] = float(value)
+        if is_number and len(several) == 1:
+            scores[metric] = float(several[0])
+        elif is_number:
+            scores |= {f"{metric}.{k}": float(x) for k, x in enumerate(several)}
     answers = [found[0] for found in logged["resps"]]
     likelihoods = tuple(float(a[0]) for a in answers if isinstance(a, tuple | list))
     target = logged["target"]
@@ -276,6 +299,11 @@ def _sample(logged: Mapping[str, Any]) -> Sample:
         correct=None if correct not in (0.0, 1.0) else bool(correct),
         prompt=_text(logged["arguments"][0][0]),
         loglikelihoods=likelihoods,
+        num_tokens=tuple(
+            num_tokens[one[0], one[1]]
+            for one in logged["arguments"]
+            if len(one) == 2 and isinstance(one[1], str)  # a reply has settings instead
+        ),
     )
 
 

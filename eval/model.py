@@ -80,10 +80,16 @@ class LanguageModel:
         self.tokenizer = tokenizer
         self.cache = cache if cache is not None else Cache(None, "")
         at_once = max_tokens_per_batch or (2048 if model.device.type == "cpu" else 8192)
+        self._num_scored = 0
         self._scorer = Scorer(model, pad_id=self._pad_id, max_tokens=at_once)
         self._generator = Generator(
             model, tokenizer, pad_id=self._pad_id, max_tokens=max_tokens_per_batch or 8192
         )
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all requests and prompts answered so far, each as a whole, and of replies."""
+        return self._num_scored + self._generator.num_tokens
 
     def prompt(self, messages: Sequence[Message]) -> str:
         """Return the chat as text, up to where the assistant's next words begin.
@@ -259,6 +265,7 @@ class LanguageModel:
             tokens = [encode(i) for i in distinct]
             wanted = {place for place, i in enumerate(distinct) if i in missing}
             for found in self._scorer.score(tokens, wanted):
+                self._num_scored += sum(len(tokens[place].ids) for place, _ in found)
                 yield [
                     (distinct[place], [[finite(value), *more] for value, *more in scores])
                     for place, scores in found

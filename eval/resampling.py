@@ -10,12 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
+from scipy.sparse import csr_array
+from scipy.special import ndtr, ndtri, stdtrit
 
 from eval.errors import EvaluationError
+from eval.sums import LargestGap, OfSums, divided, one_hot
 from eval.task import Metric, Sample
 
 Units = NDArray[np.intp]
@@ -96,10 +99,9 @@ def unit_of(samples: Sequence[Sample]) -> Units:
 
 def figure_of(metric: Metric, samples: Sequence[Sample], units: Units) -> Figure:
     """Return the metric as a function of the units drawn; NaN where it is refused on them."""
-    if isinstance(metric.compute, MeanOf):
-        values, counts = metric.compute.terms(samples)
-        unit_values, unit_counts = np.bincount(units, values), np.bincount(units, counts)
-        return lambda drawn: _ratio(unit_values[drawn].sum(axis=1), unit_counts[drawn].sum(axis=1))
+    if (quick := of_sums(metric.compute)) is not None:
+        sums_UK = by_unit(quick.terms(samples), units)
+        return lambda drawn: quick.figure(_drawn_sums(sums_UK, drawn))
     members: list[list[Sample]] = [[] for _ in range(units.max() + 1)]
     for sample, unit in zip(samples, units, strict=True):
         members[unit].append(sample)
@@ -108,9 +110,36 @@ def figure_of(metric: Metric, samples: Sequence[Sample], units: Units) -> Figure
     )
 
 
+def of_sums(compute: Callable[[Sequence[Sample]], float]) -> OfSums | None:
+    """Return a figure as one of sums over the items; None if it is not."""
+    if isinstance(compute, MeanOf):
+        return OfSums(
+            lambda samples: np.stack(compute.terms(samples), axis=1),
+            lambda sums_XK: divided(sums_XK[:, 0], sums_XK[:, 1]),
+        )
+    if isinstance(compute, DistanceFrom) and (signed := of_sums(compute.signed)) is not None:
+        return OfSums(
+            signed.terms,
+            lambda sums_XK: compute.scale * np.abs(signed.figure(sums_XK) - compute.ideal),
+        )
+    return compute if isinstance(compute, OfSums) else None
+
+
+def by_unit(terms: csr_array[np.float64] | NDArray[np.float64], units: Units) -> csr_array[Any]:
+    """Return the sums of each unit, shape ``(units, K)``, of the terms of each item."""
+    return csr_array(one_hot(units.tolist(), int(units.max()) + 1).T @ csr_array(terms))
+
+
+def _drawn_sums(sums_UK: csr_array[Any], drawn: Units) -> NDArray[np.float64]:
+    """Return the sums of each draw, shape ``(draws, K)``, of units ``(draws, units)``."""
+    num_units = sums_UK.shape[0]
+    counts = np.stack([np.bincount(row, minlength=num_units) for row in drawn])
+    return np.asarray(csr_array(counts.astype(np.float64)) @ sums_UK.toarray())
+
+
 def affordable(metric: Metric, samples: Sequence[Sample], num_resamples: int) -> int:
     """Return how many resamples to take: a slow metric on many items gets fewer."""
-    is_slow = len(samples) > _MANY_ITEMS and not isinstance(metric.compute, MeanOf)
+    is_slow = len(samples) > _MANY_ITEMS and of_sums(metric.compute) is None
     return min(num_resamples, _RESAMPLES_FOR_MANY) if is_slow else num_resamples
 
 
@@ -140,6 +169,43 @@ def percentiles(draws: NDArray[np.float64], alpha: float, num_units: int) -> tup
         tail = float(ndtr(math.sqrt(num_units / (num_units - 1)) * quantile))
     low, high = np.quantile(usable, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def reach_of_gaps(
+    compute: LargestGap,
+    samples: Sequence[Sample],
+    units: Units,
+    *,
+    seed: int,
+    num_resamples: int,
+    alpha: float,
+) -> float:
+    """Return how far a largest gap may be from the true largest one.
+
+    The ``1 - alpha`` quantile of how far any gap of a resample is from that of the items, which
+    bounds how far the largest can be (`eval.sums.LargestGap`). Gaps that are too far below the
+    largest to be it (by twice the quantile over all) are left out then, as in moment selection
+    (Andrews and Soares 2010, Econometrica 78: 119-157). The quantile is taken further out for
+    few units, as in `percentiles`.
+    """
+    sums_UK = by_unit(compute.terms(samples), units)
+    num_units = sums_UK.shape[0]
+    all_1K = np.asarray(sums_UK.sum(axis=0), dtype=np.float64).reshape(1, -1)
+    [observed] = compute.differences(all_1K)
+
+    def moved(drawn: Units) -> NDArray[np.float64]:
+        far: NDArray[np.float64] = compute.differences(_drawn_sums(sums_UK, drawn)) - observed
+        return np.abs(far)
+
+    draws = bootstrap(moved, units, seed, num_resamples)
+    draws = draws[np.isfinite(draws).all(axis=1)]
+    wider = 1.0
+    if num_units > 1:
+        quantile = float(stdtrit(num_units - 1, alpha / 2) / ndtri(alpha / 2))
+        wider = math.sqrt(num_units / (num_units - 1)) * quantile
+    reach = wider * float(np.quantile(draws.max(axis=1), 1 - alpha))
+    may_be_largest = np.abs(observed) >= np.abs(observed).max() - 2 * reach
+    return wider * float(np.quantile(draws[:, may_be_largest].max(axis=1), 1 - alpha))
 
 
 def bias_of(draws: NDArray[np.float64], value: float) -> float:
@@ -207,20 +273,17 @@ def _exchanged(
     metric: Metric, first: Sequence[Sample], second: Sequence[Sample], units: Units
 ) -> Callable[[NDArray[np.bool_]], NDArray[np.float64]]:
     """Return the difference as a function of the units whose answers change sides, by row."""
-    if isinstance(metric.compute, MeanOf):
-        a, b = (
-            [np.bincount(units, column) for column in metric.compute.terms(samples)]
-            for samples in (first, second)
-        )
+    if (quick := of_sums(metric.compute)) is not None:
+        both = csr_array(quick.terms([*first, *second]))  # together, so that columns agree
+        a_UK, b_UK = by_unit(both[: len(first)], units), by_unit(both[len(first) :], units)
+        a_K, b_K = (np.asarray(sums_UK.sum(axis=0)).reshape(1, -1) for sums_UK in (a_UK, b_UK))
+        moved_UK = csr_array(b_UK - a_UK).toarray()
 
-        def mean_differences(swapped: NDArray[np.bool_]) -> NDArray[np.float64]:
-            one, other = (
-                _ratio(*(np.where(swapped, y, x).sum(axis=1) for x, y in zip(*both, strict=True)))
-                for both in ((a, b), (b, a))
-            )
-            return one - other
+        def quick_differences(swapped: NDArray[np.bool_]) -> NDArray[np.float64]:
+            moved_XK = np.asarray(csr_array(swapped.astype(np.float64)) @ moved_UK)
+            return quick.figure(a_K + moved_XK) - quick.figure(b_K - moved_XK)
 
-        return mean_differences
+        return quick_differences
 
     def difference(swapped: NDArray[np.bool_]) -> float:
         pairs = zip(first, second, swapped[units], strict=True)
@@ -234,12 +297,6 @@ def _parts(num_resamples: int) -> list[int]:
     """Cut the resamples into parts that neither fill the memory nor run far beyond a stop."""
     whole, rest = divmod(num_resamples, _PART)
     return [_PART] * whole + [rest] * (rest > 0)
-
-
-def _ratio(values: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    shares = np.full(len(values), np.nan)
-    np.divide(values, counts, out=shares, where=counts > 0)
-    return shares
 
 
 def _defined(metric: Metric, samples: list[Sample]) -> float:

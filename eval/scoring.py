@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from eval.batching import batches, pad
 from eval.errors import EvaluationError
@@ -32,6 +33,9 @@ _ROWS_AT_ONCE = 512  # of float32 logits: 0.25 GB at a vocabulary of 128,000
 _NORMS_AT_ONCE = 64
 _WORTH_KEEPING = 8  # tokens; a shorter prefix costs less than keeping it
 _MAX_NODES = 1024  # of a trie: its mask is dense
+
+CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
+"""What a model calls its keys and values, given and returned: renamed by transformers 5.24."""
 
 _log = logging.getLogger(__name__)
 
@@ -137,7 +141,7 @@ class Scorer:
         nothing_1P = torch.zeros_like(ids_1P, dtype=torch.bool)
         nothing_1P[0, -1] = True  # an LM head may refuse to see no row at all
         with inference(self._model), only_rows(head_of(self._model), nothing_1P):
-            return self._model(input_ids=ids_1P, use_cache=True).past_key_values
+            return getattr(self._model(input_ids=ids_1P, use_cache=True), CACHE)
 
     def _read_tries(
         self, tries: Sequence[Trie], requests: Sequence[Tokens], skip: int, kept: Any
@@ -158,7 +162,7 @@ class Scorer:
         if kept is not None:
             past = copy.deepcopy(kept)
             past.batch_repeat_interleave(B)
-            keep = {"use_cache": True, "past_key_values": past}
+            keep = {"use_cache": True, CACHE: past}
         with inference(self._model), only_rows(head_of(self._model), rows_BN):
             logits_RV = self._model(
                 input_ids=ids_BN,

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
-from eval import benchmarks, harness
+from eval import harness
 from eval.model import LanguageModel
 from eval.task import Report, Task
 from finetune import adapter as adapters
 from finetune import checkpoint as checkpoints
 from finetune.config import CheckpointConfig
 from finetune.quantization import dtype_name
+from recipes import sources
 from recipes.console import Narrator
 from recipes.errors import InputError
 from recipes.evaluating import cache_of
@@ -26,45 +27,7 @@ _DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 _QUANTIZATIONS: dict[str, Quantization] = {"nf4": "nf4", "none": "none"}
 
-_LM_EVAL = "lm-eval:"
-
 _PROBE = "The quick brown fox jumps over the lazy dog. Question: why? Answer:"
-
-
-def read_tasks(given: Sequence[str], *, max_items: int | None = None) -> list[Task]:
-    """Read `--task` values: ``NAME=PATH``, ``lm-eval:NAME`` or ``lm-eval:NAME=FOLDER``.
-
-    Raises:
-        InputError: if one has another form, a set is unknown, or one is named twice.
-        eval.errors.EvaluationError: if a file is not of the set's form, naming file and line.
-    """
-    tasks: list[Task] = []
-    for text in given:
-        name, sign, path = text.partition("=")
-        if name.startswith(_LM_EVAL):
-            folder = Path(path) if path else None
-            tasks += _of_lm_eval(name.removeprefix(_LM_EVAL), folder, max_items)
-        elif not sign or not path:
-            raise InputError(f"--task {text}: wanted NAME=PATH, as crows_pairs=crows_pairs.csv")
-        elif name not in benchmarks.names():
-            known = ", ".join(benchmarks.names())
-            raise InputError(f"--task {text}: there is no set {name!r}; there are {known}")
-        else:
-            tasks += benchmarks.load(name, Path(path), max_items=max_items)
-    names = [task.name for task in tasks]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"--task: {', '.join(twice)} is asked for twice; name each set once")
-    return tasks
-
-
-def _of_lm_eval(name: str, folder: Path | None, max_items: int | None) -> list[Task]:
-    try:
-        from eval import lm_evaluation_harness
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"--task lm-eval:{name}: {error.name} is not installed; pip install 'assay[lm-eval]'"
-        ) from None
-    return lm_evaluation_harness.load(name, folder, max_items=max_items)
 
 
 def run(
@@ -92,12 +55,14 @@ def run(
     if not given:
         raise InputError("nothing to ask: add --task NAME=PATH, once for each set")
     checkpoints.prepare_cpu(num_threads)
-    tasks = read_tasks(given, max_items=max_items)
+    tasks = sources.read_tasks(given, max_items=max_items)
     named = None if base is None else CheckpointConfig(checkpoint=base, revision=revision)
     wanted = _QUANTIZATIONS[quantization] if quantization is not None else None
     asked = resolve(targets, named, quantization=wanted)
     precision = _DTYPES[dtype] or checkpoints.compute_dtype()
     reports = evaluate(asked, tasks, out, precision, narrator)
+    for name in reports:
+        sources.write(out / name, given, max_items)
     return {name: report.to_json() for name, report in reports.items()}
 
 

@@ -90,8 +90,8 @@ def tasks(
 ) -> list[Task]:
     """Return the default tasks: labels, names and pronouns swapped, groups, out-of-scope texts.
 
-    The groups are compared where rows have one label and the data a column `group` (or one that
-    ``data.columns: {group: THEIRS}`` names), which is not the ``data.group`` of the split.
+    The groups are compared where the data has a column `group` (or one that ``data.columns:
+    {group: THEIRS}`` names), which is not the ``data.group`` of the split.
 
     Args:
         test: all rows that are asked for their label.
@@ -101,10 +101,9 @@ def tasks(
     has_groups = any(row.group is not None for row in test) and any(
         row.group is not None for row in few
     )
-    is_single = all(isinstance(row.label, str) for row in test)
     return [
         classification(test, tuple(labels)),
         counterfactual_labels(few, tuple(labels)),
-        *([group_gaps(test, tuple(labels))] if has_groups and is_single else []),
+        *([group_gaps(test, tuple(labels))] if has_groups else []),
         out_of_scope(few, tuple(labels)),
     ]

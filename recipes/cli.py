@@ -199,15 +199,15 @@ def compare(
 
     Example: assay compare runs/handbook-qa runs/handbook-qa-private -o compare.html
 
-    Example: assay compare scores --task bbq=Age.jsonl -o compare.html
+    Example: assay compare scores -o compare.html
     """
     from recipes import comparing
 
     tasks: list[Any] = []
     if task:
-        from recipes import asking
+        from recipes import sources
 
-        tasks = asking.read_tasks(task)
+        tasks = sources.read_tasks(task)
     result = comparing.compare(targets, out, _narrator(), tasks)
     _print(result, as_json, lambda: comparing.show(result))
 

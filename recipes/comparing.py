@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from rich.table import Table
 from eval.comparison import every_pair, formulas
 from eval.report import Page, Pair, render_html, render_markdown, to_json
 from eval.task import Report, Task
-from recipes import domains, page
+from recipes import domains, page, sources
 from recipes.console import Narrator
-from recipes.contestants import Contest, gather
+from recipes.contestants import Contest, Contestant, gather
 from recipes.evaluating import evaluate_adapter, evaluate_base, evaluate_merged
 from recipes.files import locked, write_json, write_text
 from recipes.run import Run, open_run
@@ -86,11 +86,17 @@ def page_of(contest: Contest, tasks: Sequence[Task] = ()) -> Page:
     ]
     models = [contest.base.evaluated, *(one.evaluated for one in contest.candidates)]
     known = formulas(models, [*tasks, *own])
+    problems: list[str] = []
+    if known.unknown:
+        found, problems = _read_again(
+            [contest.base, *contest.candidates], {task for task, _ in known.unknown}
+        )
+        known = formulas(models, [*tasks, *own, *found])
     pairs = every_pair(models, known.metrics)
     candidates = tuple(
         page.candidate(one.run, one.evaluated.name, "adapter", pairs[0, place])
         if one.run is not None
-        else page.evaluated_alone(one.evaluated, pairs[0, place])
+        else page.evaluated_alone(one.evaluated, one.folder, pairs[0, place])
         for place, one in enumerate(contest.candidates, 1)
     )
     names = [candidate.name for candidate in candidates]
@@ -108,8 +114,24 @@ def page_of(contest: Contest, tasks: Sequence[Task] = ()) -> Page:
             for (i, j), differences in sorted(pairs.items(), key=lambda item: item[0][::-1])
             if i > 0
         ),
-        notes=_notes(known.unknown),
+        notes=_notes(known.unknown, problems),
     )
+
+
+def _read_again(
+    contestants: Sequence[Contestant], wanted: Collection[str]
+) -> tuple[list[Task], list[str]]:
+    """Read the sets that evaluations were asked, each once, and say which cannot be used."""
+    tasks: dict[tuple[str, str], Task] = {}
+    problems: dict[str, None] = {}
+    for one in contestants:
+        report = one.evaluated.report
+        if all((name, r.data) in tasks for name, r in report.tasks.items() if name in wanted):
+            continue
+        found, said = sources.read(one.folder, report, wanted)
+        tasks |= {(task.name, task.fingerprint): task for task in found}
+        problems |= dict.fromkeys(said)
+    return list(tasks.values()), list(problems)
 
 
 def _provenance(contest: Contest) -> dict[str, str]:
@@ -127,13 +149,14 @@ def _provenance(contest: Contest) -> dict[str, str]:
     }
 
 
-def _notes(unknown: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+def _notes(unknown: Sequence[tuple[str, str]], problems: Sequence[str]) -> tuple[str, ...]:
     if not unknown:
         return ()
     named = ", ".join(f"{task}/{metric}" for task, metric in unknown)
     return (
         f"Reported, and not compared: {named}. These figures are not means of scores that the "
         "samples hold, and the sets that say how they are computed were not at hand.",
+        *problems,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from eval import harness
 from eval.comparison import Evaluated
+from eval.cost import read_cost
 from eval.decision import Decision
 from eval.report import Candidate, Page, Privacy, render_html
 from eval.stats import Difference
@@ -23,6 +24,8 @@ from recipes.files import read_json, write_text
 from recipes.run import Run
 
 NOT_RECORDED = "not recorded"
+
+NOT_MEASURED = "not measured: it was answered in several goes, or by an earlier version"
 
 KIND_NAMES = {"base": "base", "adapter": "adapter", "merged": "merged model"}
 
@@ -74,7 +77,7 @@ def candidate(
         decision=decision,
         approval=approval,
         settings=dict(_flat(json.loads(run.recipe.model_dump_json()))),
-        cost=_cost(run, record, report),
+        cost=_cost(run, record, evaluation_cost(report, run.folder / "eval" / kind)),
         privacy=privacy_of(run, record),
         losses=[(line["step"], line["loss"]) for line in log if "loss" in line],
         eval_losses=[(line["step"], line["eval_loss"]) for line in log if "eval_loss" in line],
@@ -82,7 +85,7 @@ def candidate(
 
 
 def evaluated_alone(
-    evaluated: Evaluated, differences: Mapping[str, Mapping[str, Difference]]
+    evaluated: Evaluated, folder: Path, differences: Mapping[str, Mapping[str, Difference]]
 ) -> Candidate:
     """Return the column of a model of which only the evaluation is known."""
     target = evaluated.report.target
@@ -93,19 +96,24 @@ def evaluated_alone(
         samples=evaluated.samples,
         differences=differences,
         settings={key: value for key, value in said.items() if value},
-        cost=evaluation_cost(evaluated.report),
+        cost=evaluation_cost(evaluated.report, folder),
     )
 
 
-def evaluation_cost(report: Report) -> dict[str, str]:
-    """Return what asking cost, as far as it is recorded."""
+def evaluation_cost(report: Report, folder: Path) -> dict[str, str]:
+    """Return what asking cost, as far as it was measured in one go."""
     num_items = sum(task.n for task in report.tasks.values())
-    if not (report.num_seconds > 0 and num_items):
-        return {"evaluation": NOT_RECORDED}
+    cost = read_cost(folder)
+    if cost is None or not (cost.num_seconds > 0 and num_items):
+        return {"evaluation": NOT_MEASURED}
+    rate, device = cost.tokens_per_second, cost.peak_cuda_bytes
     return {
-        "evaluation": f"{report.num_seconds:,.1f} s",
+        "evaluation": f"{cost.num_seconds:,.1f} s",
         "items asked": f"{num_items:,}",
-        "time per item": f"{1000 * report.num_seconds / num_items:,.0f} ms, on average",
+        "time per item": f"{1000 * cost.num_seconds / num_items:,.0f} ms, on average",
+        "evaluation speed": "not counted" if rate is None else f"{rate:,.0f} tokens/s",
+        "peak memory of the evaluation": f"{cost.peak_memory_bytes / 1e9:,.2f} GB",
+        **({} if device is None else {"peak memory of its device": f"{device / 1e9:,.2f} GB"}),
     }
 
 
@@ -184,9 +192,9 @@ def _summary(run: Run, record: Mapping[str, Any]) -> str:
     )
 
 
-def _cost(run: Run, record: Mapping[str, Any], report: Report) -> dict[str, str]:
+def _cost(run: Run, record: Mapping[str, Any], of_asking: Mapping[str, str]) -> dict[str, str]:
     training = record.get("training", {})
-    cost = evaluation_cost(report)
+    cost = dict(of_asking)
     if training:
         cost |= {
             "training": f"{training['num_seconds']:,.0f} s",
@@ -199,7 +207,7 @@ def _cost(run: Run, record: Mapping[str, Any], report: Report) -> dict[str, str]
             cost["training speed"] = "not counted in a private run"
     sizes = [path.stat().st_size for path in (run.folder / "adapter").glob("*.safetensors")]
     cost["adapter on disk"] = f"{sum(sizes) / 1e6:,.1f} MB" if sizes else NOT_RECORDED
-    cost["peak memory"] = NOT_RECORDED
+    cost["peak memory of the training"] = NOT_RECORDED
     return cost
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from eval.benchmarks.choices import ask, likeliest, requests, tokens_of, values_of
+from eval.benchmarks.choices import TIES, ask, likeliest, requests, tokens_of, values_of
 from eval.benchmarks.files import Row, counted, digest, read_csv, read_json_lines
 from eval.errors import EvaluationError
 from eval.items import check_items
@@ -292,7 +292,7 @@ def _note(form: Form, questions: str, path: Path) -> str:
             "two people and ten wordings of 'unknown'; biased is what agrees with the groups of "
             "each line. There, a model that gives no biased answer scores 0; here it is -1, and "
             "undefined if it never commits itself. authors_ marks the authors' own targets and "
-            "categories. Figures with 3 choices are other figures."
+            f"categories. Figures with 3 choices are other figures. {TIES}"
         ),
         "3-way": (
             "The likeliest by sum of each question's own three answers, scored by the authors' "

@@ -9,6 +9,12 @@ from eval.batching import Steps
 from eval.model import LanguageModel, Loglikelihood
 from eval.task import Progress
 
+TIES = (
+    "Of choices that are exactly as likely, one that counts against the model is taken, and there "
+    "the first; equal figures need that no item is tied."
+)
+"""For a task's note: where ours and lm-evaluation-harness's figures could part."""
+
 Request = tuple[str, str]
 """Context and continuation, the latter with the space before it."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,12 +20,10 @@ from eval.benchmarks.choices import (
     values_of,
 )
 from eval.benchmarks.files import Row, digest, read_csv
+from eval.classes import calibration_error, macro_f1_of, worst_recall_of
 from eval.errors import EvaluationError
 from eval.groups import group_gaps
 from eval.items import LabelledText, check_items, choose
-from eval.metrics.calibration import expected_calibration_error
-from eval.metrics.macro_f1 import macro_f1
-from eval.metrics.per_class_recall import per_class_recall
 from eval.model import LanguageModel
 from eval.stats import mean_of
 from eval.task import Metric, Progress, Sample, Task, fingerprint
@@ -70,7 +67,7 @@ def classification(path: Path, max_items: int | None = None) -> list[Task]:
         num_items=len(rows),
         fingerprint=fingerprint([label_prompt("", names), [vars(row) for row in rows]]),
         ask=answer,
-        metrics=_metrics(),
+        metrics=_metrics(labels),
         note=(
             f"Labelled texts, {len(rows):,} of {len(found):,} rows, {len(labels)} labels, "
             f"{digest(path)}; the licence is the file's own (BANKING77: PolyAI, CC BY 4.0; "
@@ -206,24 +203,13 @@ def _sample(
     )
 
 
-def _metrics() -> tuple[Metric, ...]:
-    def labels_of(samples: Sequence[Sample]) -> tuple[list[str], list[str]]:
-        return [s.prediction for s in samples], [s.target for s in samples]
-
-    def ece(samples: Sequence[Sample]) -> float:
-        confidences = [s.scores["confidence"] for s in samples]
-        return expected_calibration_error(confidences, [bool(s.correct) for s in samples])
-
-    def worst_recall(samples: Sequence[Sample]) -> float:
-        recalls = per_class_recall(*labels_of(samples)).values()
-        return min(recall for recall in recalls if not math.isnan(recall))
-
+def _metrics(labels: Sequence[str]) -> tuple[Metric, ...]:
     return (
         Metric("acc", mean_of("acc"), True),
         Metric("acc_norm", mean_of("acc_norm"), True),
-        Metric("macro_f1", lambda samples: macro_f1(*labels_of(samples)), True),
-        Metric("worst_class_recall", worst_recall, True),
-        Metric("ece", ece, False),
+        Metric("macro_f1", macro_f1_of(labels), True),
+        Metric("worst_class_recall", worst_recall_of(labels), True),
+        Metric("ece", calibration_error(), False),
         Metric("brier", mean_of("brier"), False),
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.benchmarks.choices import (
+    TIES,
     ask,
     likeliest,
     per_character,
@@ -97,8 +98,10 @@ def halueval(path: Path, max_items: int | None = None) -> Task:
             "often the right answer is likelier than the made-up one, given the knowledge; higher "
             "is better. By summed log-likelihood (acc), which favours the shorter answer, mostly "
             "the right one, and by character (acc_norm), which favours the longer: neither is to "
-            "be read alone. Log-likelihoods as lm-evaluation-harness 0.4.13 takes them; it has no "
-            "task of this form. The authors let the model judge instead: halueval_judge."
+            "be read alone. Neither the authors, who let the model judge (halueval_judge), nor "
+            "lm-evaluation-harness 0.4.13 has a task of this form: the prompt is ours (Knowledge, "
+            "Question, Answer, a line each), and requests, acc and acc_norm are what the harness "
+            f"makes of it as a multiple_choice task. {TIES}"
         ),
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.benchmarks.choices import ask, likeliest, requests, tokens_of, values_of
+from eval.benchmarks.choices import TIES, ask, likeliest, requests, tokens_of, values_of
 from eval.benchmarks.files import Row, counted, digest, read_json, records
 from eval.errors import EvaluationError
 from eval.metrics.macro_f1 import macro_f1
@@ -64,7 +64,7 @@ def pubmedqa(path: Path, max_items: int | None = None) -> Task:
             "the abstract without its conclusion, by summed log-likelihood; higher is better, and "
             f"always saying the commonest word gives an acc of {majority / len(items):.3f}. "
             "Follows lm-evaluation-harness 0.4.13, whose figures are on 500 test questions; "
-            "macro F1 as the authors report."
+            f"macro F1 as the authors report. {TIES}"
         ),
     )
 

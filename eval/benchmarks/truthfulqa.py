@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from eval.benchmarks.choices import ask, likeliest, requests, tokens_of, values_of
+from eval.benchmarks.choices import TIES, ask, likeliest, requests, tokens_of, values_of
 from eval.benchmarks.files import Row, counted, digest, read_json, records
 from eval.errors import EvaluationError
 from eval.metrics.truthful import mc1, mc2
@@ -170,7 +170,7 @@ def _task(path: Path, form: Form, max_items: int | None) -> Task:
             f"{measures[form]} Higher is better. Follows lm-evaluation-harness 0.4.13 "
             f"(truthfulqa_{form}): the six questions of the paper stand before each. Figures of "
             "different data versions are not comparable; the authors now recommend the binary "
-            "form."
+            "form." + (f" {TIES}" if form == "mc1" else "")
         ),
     )
 

@@ -32,8 +32,18 @@ def expected_calibration_error(
     """
     n = check_columns("calibration error", confidences=confidences, correct=correct)
     c, right = _probabilities(confidences), np.asarray(correct, dtype=np.float64)
-    bins = np.clip(np.ceil(c * num_bins).astype(np.intp) - 1, 0, num_bins - 1)
-    return float(np.abs(np.bincount(bins, right - c, minlength=num_bins)).sum() / n)
+    surplus = np.bincount(bins_of(c, num_bins), right - c, minlength=num_bins)
+    return float(np.abs(surplus).sum() / n)
+
+
+def bins_of(confidences: ArrayLike, num_bins: int = 15) -> NDArray[np.intp]:
+    """Return the bin of each confidence in `expected_calibration_error`, from 0.
+
+    Raises:
+        EvaluationError: if a confidence is not in 0..1.
+    """
+    places = np.ceil(_probabilities(confidences) * num_bins).astype(np.intp) - 1
+    return np.clip(places, 0, num_bins - 1)
 
 
 def adaptive_calibration_error(

@@ -5,17 +5,60 @@ largest-minus-smallest is biased upwards on small groups; a group below ``min_n`
 the figure NaN. Resampling changes group sizes: check the sizes once on all items, and give the
 bootstrapped metric ``min_n=1``. How large a gap is between groups that do not differ at all says
 `null_mean`, which belongs beside each of them.
+
+Several classes may hold at once: then each item has its own set of predicted and of true ones.
+`GroupCounts` is what all figures are made of, for one table of items or for many resamples.
+
+X any number of tables, G groups, C classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval.metrics.metric import TEXT, LocalMetric, check_columns
+from eval.sums import divided, largest_of
+
+
+@dataclass(frozen=True)
+class GroupCounts:
+    """How many items each group has, and how many have a class, are given it, and both."""
+
+    sizes: NDArray[np.float64]
+    """Shape (X, G); the others have the shape (X, G, C)."""
+
+    wanted: NDArray[np.float64]
+    given: NDArray[np.float64]
+    hits: NDArray[np.float64]
+
+    def selection_rates(self) -> NDArray[np.float64]:
+        """Return how often each class is given, shape (X, G, C); NaN for an empty group."""
+        return divided(self.given, self.sizes[:, :, None])
+
+    def hit_rates(self) -> NDArray[np.float64]:
+        """Return the true positive rates, shape (X, G, C); NaN where no item has the class."""
+        return divided(self.hits, self.wanted)
+
+    def odds(self) -> NDArray[np.float64]:
+        """Return true and false positive rates, shape (X, G, 2 C); NaN where undefined."""
+        false_alarms = divided(self.given - self.hits, self.sizes[:, :, None] - self.wanted)
+        return np.concatenate([self.hit_rates(), false_alarms], axis=2)
+
+
+def smallest_ratio(rates_XGC: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the smallest ratio between two groups in any rate, shape (X,), in 0..1.
+
+    A rate that is 0 in all groups has no ratio; NaN if that is all, or a rate is undefined.
+    """
+    ratios_XC = divided(rates_XGC.min(axis=1), rates_XGC.max(axis=1))
+    is_nobodys_XC = (rates_XGC == 0).all(axis=1)
+    smallest_X = np.where(is_nobodys_XC, np.inf, ratios_XC).min(axis=1, initial=np.inf)
+    return np.where(np.isinf(smallest_X), np.nan, smallest_X)
 
 
 def demographic_parity_difference(
@@ -31,10 +74,10 @@ def demographic_parity_difference(
         EvaluationError: if there are no items, or lengths differ.
     """
     check_columns("demographic parity", predictions=predictions, groups=groups)
-    counts = _count(groups, predictions, predictions).sum(axis=1)
-    if not _is_enough(counts.sum(axis=1), min_n):
+    counts = _count(groups, predictions, predictions)
+    if not _is_enough(counts, min_n):
         return float("nan")
-    return _largest_gap(counts / counts.sum(axis=1, keepdims=True))
+    return float(largest_of(counts.selection_rates())[0])
 
 
 def demographic_parity_ratio(
@@ -55,12 +98,11 @@ def demographic_parity_ratio(
         EvaluationError: if there are no items, or lengths differ.
     """
     check_columns("demographic parity", predictions=predictions, groups=groups)
-    counts = _count(groups, predictions, predictions).sum(axis=1)
-    if not _is_enough(counts.sum(axis=1), min_n):
+    watched = None if positive is None else [positive]
+    counts = _count(groups, predictions, predictions, watched)
+    if not _is_enough(counts, min_n):
         return float("nan")
-    rates = (counts / counts.sum(axis=1, keepdims=True))[:, _watched(predictions, positive)]
-    rates = rates[:, rates.any(axis=0)]
-    return float((rates.min(axis=0) / rates.max(axis=0)).min()) if rates.size else float("nan")
+    return float(smallest_ratio(counts.selection_rates())[0])
 
 
 def equalized_odds_difference(
@@ -82,8 +124,9 @@ def equalized_odds_difference(
     Raises:
         EvaluationError: if there are no items, or lengths differ.
     """
-    hits, false_alarms = _rates(predictions, references, groups, min_n, classes)
-    return max(_largest_gap(hits), _largest_gap(false_alarms), key=_nan_first)
+    check_columns("equalized odds", predictions=predictions, references=references, groups=groups)
+    counts = _count(groups, references, predictions, classes)
+    return float(largest_of(counts.odds())[0]) if _is_enough(counts, min_n) else float("nan")
 
 
 def equal_opportunity_difference(
@@ -104,7 +147,11 @@ def equal_opportunity_difference(
     Raises:
         EvaluationError: if there are no items, or lengths differ.
     """
-    return _largest_gap(_rates(predictions, references, groups, min_n, classes)[0])
+    check_columns(
+        "equal opportunity", predictions=predictions, references=references, groups=groups
+    )
+    counts = _count(groups, references, predictions, classes)
+    return float(largest_of(counts.hit_rates())[0]) if _is_enough(counts, min_n) else float("nan")
 
 
 def null_mean(
@@ -134,48 +181,25 @@ def null_mean(
     return float(np.mean([*map(gap, shuffled)]))
 
 
-def _rates(
-    predictions: Sequence[Hashable],
-    references: Sequence[Hashable],
-    groups: Sequence[Hashable],
-    min_n: int,
-    classes: Collection[Hashable] | None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return true and false positive rates, shape (groups, classes); of no class if too few."""
-    check_columns("equalized odds", predictions=predictions, references=references, groups=groups)
-    counts = _count(groups, references, predictions)
-    if not _is_enough(counts.sum(axis=(1, 2)), min_n):
-        return np.zeros((2, 0)), np.zeros((2, 0))
-    positives = counts.sum(axis=2)
-    negatives = positives.sum(axis=1, keepdims=True) - positives
-    hits = np.diagonal(counts, axis1=1, axis2=2)
-    false_alarms = counts.sum(axis=1) - hits
-    known = list(dict.fromkeys([*references, *predictions]))
-    watched = np.array([classes is None or name in classes for name in known])
-    occurs = positives.any(axis=0)  # a class that was only ever predicted has no hit rate
-    with np.errstate(invalid="ignore"):
-        return (
-            (hits / positives)[:, occurs & watched],
-            (false_alarms / negatives)[:, watched],
-        )
-
-
-def _watched(predictions: Sequence[Hashable], positive: Hashable | None) -> NDArray[np.bool_]:
-    known = dict.fromkeys(predictions)
-    return np.array([positive is None or name == positive for name in known])
-
-
 def _count(
-    groups: Sequence[Hashable], references: Sequence[Hashable], predictions: Sequence[Hashable]
-) -> NDArray[np.float64]:
-    """Count items, shape (groups, classes, classes): by group, reference and prediction."""
-    group_codes = _codes(groups)
-    classes = _codes([*references, *predictions])
-    num_classes = int(classes.max()) + 1
-    counts = np.zeros((int(group_codes.max()) + 1, num_classes, num_classes))
-    n = len(groups)
-    np.add.at(counts, (group_codes, classes[:n], classes[n:]), 1)
-    return counts
+    groups: Sequence[Hashable],
+    references: Sequence[Hashable],
+    predictions: Sequence[Hashable],
+    classes: Collection[Hashable] | None = None,
+) -> GroupCounts:
+    """Count items of one class each, in one table, by group; only these classes, if given."""
+    group_codes, codes = _codes(groups), _codes([*references, *predictions])
+    n, num_classes = len(groups), int(codes.max()) + 1
+    counts_GCC = np.zeros((int(group_codes.max()) + 1, num_classes, num_classes))
+    np.add.at(counts_GCC, (group_codes, codes[:n], codes[n:]), 1)
+    known = dict.fromkeys([*references, *predictions])
+    watched = np.array([classes is None or name in classes for name in known])
+    return GroupCounts(
+        counts_GCC.sum(axis=(1, 2))[None],
+        counts_GCC.sum(axis=2)[None][:, :, watched],
+        counts_GCC.sum(axis=1)[None][:, :, watched],
+        np.diagonal(counts_GCC, axis1=1, axis2=2)[None][:, :, watched],
+    )
 
 
 def _codes(values: Sequence[Hashable]) -> NDArray[np.intp]:
@@ -183,17 +207,8 @@ def _codes(values: Sequence[Hashable]) -> NDArray[np.intp]:
     return np.array([numbers.setdefault(value, len(numbers)) for value in values], dtype=np.intp)
 
 
-def _is_enough(group_sizes: NDArray[np.float64], min_n: int) -> bool:
-    return len(group_sizes) >= 2 and bool((group_sizes >= min_n).all())
-
-
-def _largest_gap(rates: NDArray[np.float64]) -> float:
-    """Return the largest of the gaps of all classes; NaN if any rate is, or there is no class."""
-    return float(np.ptp(rates, axis=0).max()) if rates.shape[1] else float("nan")
-
-
-def _nan_first(value: float) -> float:
-    return np.inf if np.isnan(value) else value
+def _is_enough(counts: GroupCounts, min_n: int) -> bool:
+    return counts.sizes.shape[1] >= 2 and bool((counts.sizes >= min_n).all())
 
 
 class GroupGap(LocalMetric):

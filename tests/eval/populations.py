@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from eval.metrics.bbq import BbqAnswer, bbq_scores
-from eval.metrics.calibration import expected_calibration_error
-from eval.metrics.group import demographic_parity_difference
-from eval.metrics.macro_f1 import macro_f1
-from eval.metrics.perplexity import perplexity
+from eval.accuracy import total_perplexity
+from eval.bias import bias_score
+from eval.classes import calibration_error, macro_f1_of
+from eval.groups import GroupTables
+from eval.metrics.group import GroupCounts
 from eval.metrics.selective import aurc, auroc
 from eval.resampling import DistanceFrom
 from eval.stats import mean_of
@@ -87,9 +88,26 @@ def _two(make: Callable[[float, np.random.Generator], Sample], n: int, seed: int
     return _singles([(make(d, rng), make(d, rng)) for d in rng.normal(size=n)])
 
 
+CLASS_SHARES = (0.4, 0.25, 0.15, 0.1, 0.06, 0.04)
+
+
+def in_groups(shares: NDArray[np.float64], n: int, rng: np.random.Generator) -> list[Sample]:
+    """Draw classes given to n people of groups u and v, by each group's shares of the classes."""
+    groups = rng.integers(2, size=n)
+    return [
+        sample(
+            {"in_u": float(group == 0), "in_v": float(group == 1)},
+            name=str(i),
+            prediction="abcdef"[rng.choice(6, p=shares[group])],
+            target="a",
+        )
+        for i, group in enumerate(groups)
+    ]
+
+
 def classification(metric: Metric, *, n: int = 4000, seed: int = 0) -> Population:
     """Make two classifiers of six unequal classes, somewhat over-confident, of about 80 %."""
-    names, frequency = "abcdef", np.array([0.4, 0.25, 0.15, 0.1, 0.06, 0.04])
+    names, frequency = "abcdef", np.array(CLASS_SHARES)
     rng = np.random.default_rng(seed)
     pairs = []
     for difficulty in rng.normal(size=n):
@@ -108,7 +126,7 @@ def classification(metric: Metric, *, n: int = 4000, seed: int = 0) -> Populatio
                     {
                         "correct": float(is_right),
                         "confidence": float(np.clip(0.2 + 0.8 * p_right**0.7, 0, 1)),
-                        "group": float("uv".index(group)),
+                        **{f"in_{name}": float(name == group) for name in "uv"},
                     },
                     bool(is_right),
                 )
@@ -118,16 +136,8 @@ def classification(metric: Metric, *, n: int = 4000, seed: int = 0) -> Populatio
 
 
 ACCURACY = Metric("accuracy", mean_of("correct"), True)
-MACRO_F1 = Metric(
-    "macro_f1", lambda s: macro_f1([x.prediction for x in s], [x.target for x in s]), True
-)
-ECE = Metric(
-    "ece",
-    lambda s: expected_calibration_error(
-        [x.scores["confidence"] for x in s], [bool(x.correct) for x in s]
-    ),
-    False,
-)
+MACRO_F1 = Metric("macro_f1", macro_f1_of("abcdef"), True)
+ECE = Metric("ece", calibration_error(), False)
 AURC = Metric(
     "aurc", lambda s: aurc([x.scores["confidence"] for x in s], [bool(x.correct) for x in s]), False
 )
@@ -136,13 +146,8 @@ AUROC = Metric(
     lambda s: auroc([x.scores["confidence"] for x in s], [bool(x.correct) for x in s]),
     True,
 )
-PARITY = Metric(
-    "parity",
-    lambda s: demographic_parity_difference(
-        [x.prediction for x in s], [x.scores["group"] for x in s], min_n=1
-    ),
-    False,
-)
+TABLES = GroupTables(tuple("abcdef"), ("u", "v"), is_multi_label=False)
+PARITY = Metric("parity", TABLES.gap(GroupCounts.selection_rates), False)
 
 
 def answers(metric: Metric, *, seed: int = 1) -> Population:
@@ -189,12 +194,7 @@ def perplexities(*, seed: int = 2) -> Population:
         nats = tokens * float(np.exp(0.3 * difficulty + 0.1 * rng.normal()))
         return sample({"nats": nats, "tokens": tokens})
 
-    def compute(samples: Sequence[Sample]) -> float:
-        return perplexity(
-            [-s.scores["nats"] for s in samples], [int(s.scores["tokens"]) for s in samples]
-        )
-
-    return Population(Metric("perplexity", compute, False), _two(make, 3000, seed))
+    return Population(Metric("perplexity", total_perplexity(), False), _two(make, 3000, seed))
 
 
 def flips(*, seed: int = 3) -> Population:
@@ -219,22 +219,7 @@ def preferences(*, seed: int = 4) -> Population:
     return Population(Metric("preference", compute, False), _two(make, 3000, seed))
 
 
-def _bbq_scores(samples: Sequence[Sample]) -> float:
-    return bbq_scores(
-        [
-            BbqAnswer(
-                is_ambiguous=s.scores["ambiguous"] > 0,
-                chosen=int(s.scores["chosen"]),
-                answer=int(s.scores["answer"]),
-                biased=int(s.scores["biased"]),
-                unknown=int(s.scores["unknown"]),
-            )
-            for s in samples
-        ]
-    ).bias_ambiguous
-
-
-BBQ = Metric("s_AMB", _bbq_scores, None)
+BBQ = Metric("s_AMB", bias_score("ambiguous"), None)
 BBQ_ACCURACY = Metric("accuracy", mean_of("correct", among="ambiguous"), True)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from eval.cost import read_cost
 from eval.errors import EvaluationError
 from eval.harness import differences, evaluate, finished, read_report, read_samples
 from eval.stats import mean_of
@@ -47,7 +48,7 @@ def test_a_report_is_written_whole_and_read_back(tmp_path: Path) -> None:
     assert report.tasks["first"].metrics["right"].value == pytest.approx(1 / 3)
     assert [s.id for s in read_samples(tmp_path, "first")] == ["a", "b", "c"]
     names = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
-    assert names == ["report.json", "samples/first.jsonl", "samples/second.jsonl"]
+    assert names == ["cost.json", "report.json", "samples/first.jsonl", "samples/second.jsonl"]
 
 
 def test_what_is_finished_is_not_asked_again(tmp_path: Path) -> None:
@@ -59,6 +60,36 @@ def test_what_is_finished_is_not_asked_again(tmp_path: Path) -> None:
     model: dict[str, Any] = {}
     assert run(TASKS, model, tmp_path) == report
     assert model == {}
+
+
+def test_a_cost_is_told_of_an_evaluation_in_one_go_and_of_no_other(tmp_path: Path) -> None:
+    class Counting(dict[str, Any]):
+        num_tokens = 600
+
+    report = run(TASKS, Counting(a=1.0), tmp_path)
+    cost = read_cost(tmp_path)
+    assert cost is not None
+    assert (cost.num_tokens, cost.num_seconds) == (600, report.num_seconds)
+    assert cost.tokens_per_second == 600 / report.num_seconds
+    assert 1e7 < cost.peak_memory_bytes < 1e12
+    run(TASKS, Counting(a=1.0), tmp_path)
+    assert read_cost(tmp_path) == cost, "nothing was asked, so nothing else was measured"
+    run([*TASKS, task("third", ["a"])], Counting(a=1.0), tmp_path)
+    assert read_cost(tmp_path) is None, "two tasks were known"
+    with pytest.raises(KeyboardInterrupt):
+        run(TASKS, {"fails": "second"}, tmp_path / "killed")
+    run(TASKS, Counting(a=1.0), tmp_path / "killed")
+    assert read_cost(tmp_path / "killed") is None
+
+    class Remembering(Counting):
+        cache = ("an answer",)
+
+    run(TASKS, Remembering(a=1.0), tmp_path / "cached")
+    assert read_cost(tmp_path / "cached") is None
+    run(TASKS, {"a": 1.0}, tmp_path / "uncounted")
+    uncounted = read_cost(tmp_path / "uncounted")
+    assert uncounted is not None
+    assert uncounted.tokens_per_second is None
 
 
 @pytest.mark.parametrize("interrupted", ["first", "second"])

@@ -109,6 +109,9 @@ def test_choices_score_as_with_the_harnesss_own_model(
         expected = [resps[0][0] for resps in other["resps"]]
         assert ours.loglikelihoods == pytest.approx(expected, abs=1e-3)
         assert ours.scores["acc"] == other["acc"]
+        # a token a byte, and a space before the choice
+        choices = ROWS[int(ours.id)]["choices"]
+        assert ours.num_tokens == tuple(1 + len(choice) for choice in choices)  # type: ignore[attr-defined]
         assert ours.target == ROWS[int(ours.id)]["choices"][ROWS[int(ours.id)]["answer"]]  # type: ignore[index]
     figures = {metric.name: estimate(metric, samples) for metric in task.metrics}
     for name in ("acc", "acc_norm"):
@@ -143,6 +146,22 @@ def test_whole_texts_are_scored_as_by_the_harnesss_own_model(
     assert ours["results"]["own_rolling"][key] == pytest.approx(
         theirs["results"]["own_rolling"][key], rel=1e-4
     )
+
+
+def test_a_figure_that_is_no_mean_is_aggregated_as_the_harness_does(
+    causal_model: Any, tokenizer: Any, folder: Path
+) -> None:
+    """A perplexity by word: what an item gives is two numbers, its nats and its words."""
+    from eval import lm_evaluation_harness as door
+
+    [task] = door.load("own_rolling", folder)
+    samples = task.ask(LanguageModel(causal_model, tokenizer), quiet)
+    theirs = reference(causal_model, tokenizer, folder, "own_rolling")["results"]["own_rolling"]
+    [metric] = task.metrics
+    assert (metric.name, metric.higher_is_better) == ("word_perplexity", False)
+    found = estimate(metric, samples, num_resamples=50)
+    assert found.value == pytest.approx(theirs["word_perplexity,none"], rel=1e-4)
+    assert found.low < found.value < found.high
 
 
 def test_a_folder_of_tasks_that_would_run_code_is_refused(folder: Path) -> None:

@@ -1,7 +1,11 @@
 """The statistics tried on models that are equal in law, and on populations with a known truth.
 
-Of 200 comparisons 4 to 16 (2 to 8 %) may reject at 5 %, and of 200 intervals 184 to 196 (92 to
-98 %) must hold the truth. The seeds are fixed, and were not chosen.
+Of 400 comparisons 8 to 32 (2 to 8 %) may reject at 5 %, and of 400 intervals 368 to 392 (92 to
+98 %) must hold the truth: a method that keeps its promise exactly leaves these bounds less than 1
+time in 100. (Of 200, it leaves 184 to 196 by chance 3 times in 100, so that one of a dozen cases
+is soon lost: so was the score of BBQ, with 182.) The seeds are fixed, and were not chosen.
+The interval of a figure that is folded or a sum of absolute values rejects less often than its
+p-value, which errs on the safe side; only the p-value is held to 2 % there.
 """
 
 from __future__ import annotations
@@ -13,13 +17,15 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from eval.resampling import DistanceFrom, MeanOf
+from eval.resampling import DistanceFrom, of_sums
 from eval.shares import adjusted_wald, clopper_pearson, mcnemar_exact
 from eval.stats import estimate, mean_of, paired_difference
 from eval.task import Metric
 from tests.eval import populations as made
 
-NUM_COMPARISONS = 200
+NUM_COMPARISONS = 400
+
+FOLDED = ("preference", "ece")
 
 needs_bbq = pytest.mark.skipif(
     not (made.SHARED / "bbq").is_dir(), reason="needs ../shared/data/bbq beside the checkout"
@@ -30,30 +36,34 @@ needs_stereoset = pytest.mark.skipif(
 )
 CASES: list[Any] = [
     pytest.param(lambda: made.classification(made.ACCURACY), 150, id="accuracy"),
-    pytest.param(made.flips, 100, id="excess flip rate"),
-    pytest.param(lambda: made.answers(made.F1), 14, id="F1 in 14 documents"),
-    pytest.param(lambda: made.answers(made.F1), 40, id="F1 in 40 documents"),
-    pytest.param(lambda: made.answers(made.ANSWERED), 40, id="answered among unanswerable"),
+    pytest.param(made.flips, 100, marks=pytest.mark.slow, id="excess flip rate"),
+    pytest.param(
+        lambda: made.answers(made.F1), 14, marks=pytest.mark.slow, id="F1 in 14 documents"
+    ),
+    pytest.param(
+        lambda: made.answers(made.F1), 40, marks=pytest.mark.slow, id="F1 in 40 documents"
+    ),
+    pytest.param(
+        lambda: made.answers(made.ANSWERED),
+        40,
+        marks=pytest.mark.slow,
+        id="answered among unanswerable",
+    ),
     pytest.param(
         made.stereoset, 40, marks=[needs_stereoset, pytest.mark.slow], id="StereoSet SS in 40 terms"
     ),
     pytest.param(
-        lambda: made.bbq(made.BBQ_ACCURACY), 40, marks=needs_bbq, id="BBQ accuracy, 40 templates"
+        lambda: made.bbq(made.BBQ_ACCURACY),
+        40,
+        marks=[needs_bbq, pytest.mark.slow],
+        id="BBQ accuracy, 40 templates",
     ),
     pytest.param(made.perplexities, 80, marks=pytest.mark.slow, id="perplexity"),
-    pytest.param(made.preferences, 96, marks=pytest.mark.slow, id="stereotype preference"),
+    pytest.param(made.preferences, 240, marks=pytest.mark.slow, id="stereotype preference"),
     pytest.param(
         lambda: made.bbq(made.BBQ, per_template=4),
         40,
-        marks=[
-            needs_bbq,
-            pytest.mark.slow,
-            pytest.mark.xfail(
-                reason="a ratio of few answers in few templates: the interval holds the truth in "
-                "182 of 200, wanted 184; its p-value is sound",
-                strict=True,
-            ),
-        ],
+        marks=[needs_bbq, pytest.mark.slow],
         id="BBQ score in 40 templates",
     ),
     pytest.param(
@@ -71,20 +81,42 @@ def test_equal_models_differ_five_times_in_a_hundred_and_intervals_hold_the_trut
     drawn = population()
     truth = drawn.truth()
     # a percentile of few draws lies too far inside: of 200, coverage is a point less than of 1,000
-    num_resamples = 1000 if isinstance(drawn.metric.compute, MeanOf) else 400
+    settings: Any = {"num_resamples": 400}
+    # what is no figure of sums takes a tenth of a second each time; there the bounds are wide
+    num_comparisons = NUM_COMPARISONS if of_sums(drawn.metric.compute) is not None else 200
     by_interval = by_p_value = covered = 0
-    for seed in range(NUM_COMPARISONS):
+    for seed in range(num_comparisons):
         rng = np.random.default_rng([seed, 1])
-        settings: Any = {"seed": seed, "num_resamples": num_resamples}
-        difference = paired_difference(drawn.metric, *drawn.draw(num_units, rng), **settings)
+        pair = drawn.draw(num_units, rng)
+        difference = paired_difference(drawn.metric, *pair, seed=seed, **settings)
         by_interval += difference.low > 0 or difference.high < 0
         by_p_value += difference.p_value <= 0.05
         alone, _ = drawn.draw(num_units, rng, is_null=False)
-        found = estimate(drawn.metric, alone, **settings)
+        found = estimate(drawn.metric, alone, seed=seed, **settings)
         covered += found.low <= truth <= found.high
-    rates = {"interval": by_interval, "p-value": by_p_value}
-    assert all(0.02 <= r / NUM_COMPARISONS <= 0.08 for r in rates.values()), rates
-    assert 0.92 <= covered / NUM_COMPARISONS <= 0.98, covered
+    rates = {"interval": by_interval / num_comparisons, "p-value": by_p_value / num_comparisons}
+    lowest = 0.01 if drawn.metric.name in FOLDED else 0.02
+    assert lowest <= rates["interval"] <= 0.08, rates
+    assert 0.02 <= rates["p-value"] <= 0.08, rates
+    assert 0.92 <= covered / num_comparisons <= 0.98, covered
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gap", [0.0, 0.05, 0.2])
+def test_a_largest_gap_is_covered_whether_there_is_one_or_not(gap: float) -> None:
+    """Two groups of about 100 and six classes; the percentiles alone cover 78 times in 100.
+
+    Where some classes might be the one with the largest gap, the interval allows for each, and
+    covers up to 99 times in 100.
+    """
+    shares = np.array([made.CLASS_SHARES, made.CLASS_SHARES])
+    shares[0, :2] += gap, -gap
+    covered = 0
+    for seed in range(NUM_COMPARISONS):
+        rng = np.random.default_rng([seed, 1])
+        found = estimate(made.PARITY, made.in_groups(shares, 200, rng), num_resamples=300)
+        covered += found.low <= gap <= found.high
+    assert 0.92 <= covered / NUM_COMPARISONS <= 0.99, covered
 
 
 @pytest.mark.slow

@@ -372,8 +372,40 @@ def test_a_small_group_is_withheld_rather_than_compared() -> None:
     assert math.isnan(found["accuracy_gap"])
     with pytest.raises(EvaluationError, match="no items"):
         group_gaps(ROWS, LABELS)
-    with pytest.raises(EvaluationError, match="one label each"):
-        group_gaps([LabelledText("0", "x", ("a",), "u")], LABELS)
+
+
+def test_groups_are_compared_class_by_class_where_several_may_hold() -> None:
+    """Group u is never given "b" with "a", which half of its rows and of v's have."""
+    rows = [
+        LabelledText(f"m{i}", f"text {i}", ("a", "b") if i % 4 < 2 else (), "uv"[i % 2])
+        for i in range(120)
+    ]
+
+    def by_group(text: str) -> list[float]:
+        number = int(text.split()[-1])
+        has_both = number % 4 < 2
+        return [0.5 + 0.2 * has_both - 0.1, 0.9 if has_both and number % 2 else 0.1]
+
+    task = group_gaps(rows, ("a", "b"))
+    found = figures(task, Oracle(probabilities=by_group))
+    null = {name: found.pop(name) for name in list(found) if name.startswith("null_")}
+    assert found == pytest.approx(
+        {
+            "demographic_parity_difference": 0.5,  # "b": given to nobody in u, to half of v
+            "demographic_parity_ratio": 0.0,
+            "equalized_odds_difference": 1.0,
+            "equal_opportunity_difference": 1.0,
+            "accuracy_gap": 0.5,  # all of v, and in u the half that has no class
+            "accuracy_u": 0.5,
+            "accuracy_v": 1.0,
+        }
+    )
+    assert all(0 < value < 0.4 for value in null.values())
+    samples = task.ask(Oracle(probabilities=by_group), quiet)
+    assert samples[0].prediction == "a"
+    assert samples[0].target == "a | b"
+    with pytest.raises(EvaluationError, match="one form"):
+        group_gaps([*rows, LabelledText("0", "x", "a", "u")], ("a", "b"))
 
 
 def test_the_second_task_on_the_same_answers_asks_nothing(

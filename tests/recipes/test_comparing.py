@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from eval.batching import quiet
+from eval.cost import COST, Cost
+from eval.harness import evaluate
+from eval.model import Loglikelihood
 from eval.task import Report, Target
+from recipes import sources
 from recipes.comparing import compare
 from recipes.console import Narrator
 from recipes.errors import InputError
@@ -86,3 +93,58 @@ def test_without_a_base_or_anything_beside_it_nothing_is_compared(folder: Path) 
             compare([folder / "scores" / name], folder / "p.html", Narrator())
     with pytest.raises(InputError, match="none of the things that can be compared"):
         compare([folder / "scores" / "base" / "samples"], folder / "p.html", Narrator())
+
+
+def leave_classified(folder: Path, target: Target, source: Path, seed: int) -> Path:
+    """Evaluate a set with figures that are no means, by a model of chance."""
+    [task, *_] = sources.read_tasks([f"classification={source}"])
+    rng = random.Random(seed)
+
+    class Chance:
+        def loglikelihoods(self, pairs: Any, *_: object, **__: object) -> list[Loglikelihood]:
+            return [Loglikelihood(-10 * rng.random(), 1, False) for _ in pairs]
+
+    evaluate([task], Chance(), target, folder, progress=lambda *_: quiet)
+    sources.write(folder, [f"classification={source}"], None)
+    return folder
+
+
+def test_figures_that_are_no_means_are_compared_from_what_an_evaluation_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "texts.csv"
+    rows = [f"text number {i},{'abc'[i % 3]}" for i in range(60)]
+    table.write_text("\n".join(["text,label", *rows]) + "\n")
+    monkeypatch.chdir(tmp_path)
+    leave_classified(tmp_path / "scores" / "base", BASE, Path("texts.csv"), 0)
+    leave_classified(tmp_path / "scores" / "one", ADAPTER, Path("texts.csv"), 1)
+    monkeypatch.chdir("/")
+
+    def compared() -> tuple[set[str], str]:
+        result = compare([tmp_path / "scores"], tmp_path / "page.html", Narrator())
+        return set(result["differences"]["one"]["classification"]), (
+            tmp_path / "page.html"
+        ).read_text()
+
+    figures, page = compared()
+    assert {"acc", "macro_f1", "worst_class_recall", "ece"} <= figures
+    assert "Reported, and not compared" not in page
+    table.write_text(table.read_text().replace("number 5,c", "number five,c"))
+    figures, page = compared()
+    assert "acc" in figures
+    assert not {"macro_f1", "ece"} & figures
+    assert "texts.csv has changed since" in page
+    table.unlink()
+    figures, page = compared()
+    assert not {"macro_f1", "ece"} & figures
+    assert "cannot be read again" in page
+
+
+def test_the_page_says_what_asking_cost_and_where_it_was_not_measured(folder: Path) -> None:
+    cost = Cost(12.5, 25_000, 2_000_000_000, None)
+    (folder / "scores" / "good" / COST).write_text(json.dumps(asdict(cost)))
+    compare([folder / "scores"], folder / "page.html", Narrator())
+    page = (folder / "page.html").read_text()
+    assert "2,000 tokens/s" in page
+    assert "2.00 GB" in page
+    assert "not measured: it was answered in several goes" in page
