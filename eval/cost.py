@@ -12,8 +12,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 COST = "cost.json"
 
 
@@ -44,6 +42,8 @@ class Cost:
 
 def measured(num_seconds: float, num_tokens: int | None) -> Cost:
     """Return the cost of what this process has done so far, in that time."""
+    import torch  # late: whoever only reads results, as `verify` does, needs none
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Cost(
         num_seconds=num_seconds,

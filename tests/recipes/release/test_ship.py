@@ -17,14 +17,17 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from huggingface_hub import ModelCard
 
 from eval import harness
+from eval.policy import GatePolicy, Rule
 from eval.stats import paired_difference
 from recipes import config, domains
 from recipes.dsse import open_signed, read_public_key
 from recipes.errors import GateRefused, InputError, ReleaseDiffers
+from recipes.gating import Plea, override
 from recipes.release import bill_of_materials, layout, model_card, signature
 from recipes.release.ship import ship, texts_of
 from recipes.release.signature import Signer
 from recipes.release.verify import verify
+from recipes.run import open_run
 from tests.cli import assay_here, flip_a_byte, state_of
 from tests.recipes.release.conftest import Keys
 from tests.recipes.release.folders import CANARY, edit, make_run, write_decision
@@ -230,33 +233,34 @@ def test_a_copy_that_goes_wrong_is_found_before_it_leaves(
         ship(run, tmp_path / "release", signer=keys.signer)
 
 
-OVERRIDE = {
-    "rule": "accuracy/f1/at_least",
-    "by": "Berta Beispiel",
-    "reason": "the customer has accepted it in writing",
-    "ticket": "REL-42",
-    "expires": "2030-01-31",
-}
+PLEA = Plea(
+    rule="accuracy/f1/at_least",
+    by="Berta Beispiel",
+    reason="the customer has accepted it in writing",
+    ticket="REL-42",
+    expires="2199-01-31",
+)
 
 
 def test_an_override_stands_first_in_every_paper(run: Path, keys: Keys, tmp_path: Path) -> None:
-    def override(decision: Any) -> None:
-        decision.update(outcome="PASS BY OVERRIDE", overrides=[OVERRIDE])
-        decision["checks"][0].update(passed=False)
-
-    write_decision(run, override)
+    recipe = config.load(run / "resolved.yaml")
+    strict = Rule(metric="f1", at_least=0.99, min_items=1, overridable=True)
+    recipe = recipe.model_copy(update={"gate": GatePolicy(accuracy=strict)})
+    (run / "resolved.yaml").write_text(config.dump(recipe))
+    opened = open_run(run)
+    override(opened, domains.read(opened.recipe, opened.source), "merged", PLEA)
     out = ship(run, tmp_path / "release", signer=keys.signer)
     for name in PAPERS:
         said = first_lines(out, name)
         assert said.startswith("> **PASS BY OVERRIDE.** Berta Beispiel"), name
-        assert {"REL-42", "2030-01-31"} <= set(re.findall(r"[\w-]+", said)), name
+        assert {"REL-42", "2199-01-31"} <= set(re.findall(r"[\w-]+", said)), name
     page = text_of(out, "report.html")
     assert 0 < page.find("Berta Beispiel") < page.find("h-verdict")
     [first, *_] = json_of(out, "bom.cdx.json")["metadata"]["properties"]
     assert "Berta Beispiel" in first["value"]
     statement = open_signed(json_of(out, layout.TEST_RESULT), read_public_key(_public(keys)))
     assert statement["predicate"]["result"] == "WARNED"
-    assert statement["predicate"]["warnedTests"] == ["f1 at least 0"]
+    assert statement["predicate"]["warnedTests"] == ["f1 at least 0.99"]
     assert verify(out, keys.trusted).outcome == "PASS BY OVERRIDE"
     done = assay_here("verify", out, folder=tmp_path)
     assert done.out.startswith("  Berta Beispiel has overridden")
