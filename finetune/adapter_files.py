@@ -60,6 +60,7 @@ _ALLOWED: dict[str, tuple[object, ...]] = {
 _HARMLESS = {
     "base_model_name_or_path": "never followed: the record's digest says which base it is",
     "revision": "of that name",
+    "layers_to_transform": "of training: which layers have an update is told by the tensors",
     "lora_dropout": "of training",
     "peft_version": "of training",
     "qalora_group_size": "has no effect without use_qalora",
