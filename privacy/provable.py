@@ -33,6 +33,8 @@ NOTHING = "no epsilon can be proved"
 LARGEST_GROUP = 50
 """Rows of one person beyond which no epsilon means anything, and finding it takes minutes."""
 
+_LARGEST_EPSILON = 30.0  # of one example; that of two is larger still
+
 
 @dataclass(frozen=True)
 class Mechanism:
@@ -77,8 +79,12 @@ def with_sensitivity(of: Mechanism, factor: float) -> float:
 
 
 def of_group(of: Mechanism, size: int) -> float:
-    """Epsilon of somebody who owns ``size`` examples; ``inf`` where it is beyond meaning."""
-    if size > LARGEST_GROUP:
+    """Epsilon of somebody who owns ``size`` examples.
+
+    ``inf`` where it is beyond meaning: for large groups, and where one example alone spends so
+    much that finding the figure takes minutes and says nothing.
+    """
+    if size > LARGEST_GROUP or honest(of) > _LARGEST_EPSILON:
         return math.inf
     return accountant.epsilon_of_group(
         of.sample_rate, of.noise_multiplier, of.steps, of.delta, size

@@ -90,6 +90,8 @@ def test_what_can_be_proved_is_the_surveys() -> None:
     assert round(provable.of_draws(run, 4), 3) == 4.214
     assert round(provable.fixed_size(run), 2) == 70.75
     assert provable.of_group(run, 51) == math.inf
+    noisy = provable.Mechanism(0.3, 0.2, 100, 1e-5)  # in seconds, where the figure takes minutes
+    assert provable.of_group(noisy, 2) == math.inf
     unknown = provable.Mechanism(0.0256, 0.8, 117, 1e-5)
     assert provable.truncated(unknown, 256) == provable.fixed_size(unknown) == math.inf
 
