@@ -244,6 +244,7 @@ def gate(
     Example: assay gate runs/handbook-qa --approve --key approver.pem
     """
     from recipes import pipeline
+    from recipes.gating import Plea
     from recipes.run import open_run
 
     said = {"by": by, "reason": reason, "ticket": ticket, "expires": expires}
@@ -253,7 +254,7 @@ def gate(
         _fail(f"--{next(k for k, v in said.items() if v)} belongs to --override RULE", 2)
     if override is not None and approve:
         _fail("override first, then approve what that made", 2)
-    plea = None if override is None else pipeline.Plea(override, **said)
+    plea = None if override is None else Plea(override, **said)
     outcome = pipeline.gate_again(open_run(folder), plea, key)
     _print(vars(outcome), as_json, lambda: _show_outcome(outcome))
     pipeline.refuse_unless_passed(outcome)

@@ -359,14 +359,20 @@ def by_name(releases: Mapping[str, Path]) -> dict[str, Path]:
 def _binding_now(folder: Path, kind: str, candidate: str) -> dict[str, Any]:
     policy = config.load(folder / "resolved.yaml").gate
     source = Path(read_json(folder / "record.json")["source"])
-    return binding(
-        folder,
-        kind,
-        candidate=candidate,
-        policy=bound_policy(policy, source),
-        releases=by_name(releases_of(policy, source)),
-        evidence=policy.evidence_of(kind),
-    )
+    bound = bound_policy(policy, source)
+    try:
+        return binding(
+            folder,
+            kind,
+            candidate=candidate,
+            policy=bound,
+            releases=by_name(releases_of(policy, source)),
+            evidence=policy.evidence_of(kind),
+        )
+    except (EvaluationError, InputError) as error:  # what was read when it was bound is torn now
+        raise DecisionVoid(
+            f"what the decision on the {kind} model in {folder} binds cannot be read: {error}"
+        ) from None
 
 
 def _binding_of_release(
