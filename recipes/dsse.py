@@ -64,28 +64,33 @@ def read_public_key(path: Path) -> SSlibKey:
     Raises:
         InputError: if there is none, or it cannot be read.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
-
     try:
-        return public_key(path.read_bytes())
+        return parse_public_key(path.read_bytes(), path)
     except OSError as error:
         raise InputError(f"the public key {path} cannot be read ({error.strerror})") from None
+
+
+def parse_public_key(pem: bytes, source: object) -> SSlibKey:
+    """Return the public key in a PEM text; ``source`` says in an error where it is from.
+
+    Raises:
+        InputError: if it is none.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        return SSlibKey.from_crypto(load_pem_public_key(pem))
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise InputError(
-            f"{path} is no public key in PEM: {error}; take it from the private one with: "
-            f"openssl pkey -in KEY -pubout -out {path}"
+            f"{source} is no public key in PEM: {error}; take it from the private one with: "
+            f"openssl pkey -in KEY -pubout -out {source}"
         ) from None
 
 
-def public_key(pem: bytes) -> SSlibKey:
-    """Return a public key in PEM as one that signatures are checked with.
-
-    Raises:
-        ValueError, TypeError, UnsupportedAlgorithm: if it is none.
-    """
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-    return SSlibKey.from_crypto(load_pem_public_key(pem))
+def pem_of(key: SSlibKey) -> str:
+    """Return a public key as PEM text."""
+    return str(key.keyval["public"])
 
 
 def sign(values: Mapping[str, Any], signer: CryptoSigner, *, kind: str = IN_TOTO) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from eval.report import Page, render_html
 from eval.scores import without_text
 from recipes import config, domains, page
 from recipes.domains import Domain
-from recipes.dsse import read_private_key, sign
+from recipes.dsse import pem_of, read_private_key, sign
 from recipes.errors import GateRefused, InputError, ReleaseDiffers
 from recipes.files import read_json, sha256_file, write_json, write_text
 from recipes.release import (
@@ -101,8 +101,7 @@ def _signed_by(signer: Signer | None) -> SignedBy | None:
 
 
 def _public_pem(signer: Signer) -> bytes:
-    public = read_private_key(signer.key).public_key.keyval["public"]
-    return str(public).rstrip("\n").encode() + b"\n"
+    return pem_of(read_private_key(signer.key).public_key).rstrip("\n").encode() + b"\n"
 
 
 def _refuse_unless_passed(facts: Facts, run_folder: Path) -> None:

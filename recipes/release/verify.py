@@ -17,7 +17,7 @@ from typing import Any
 
 from finetune.identity import identity_of
 from privacy.errors import LedgerError, PrivacyError
-from recipes.dsse import SignatureDiffers, open_signed, public_key, read_public_key
+from recipes.dsse import SignatureDiffers, open_signed, parse_public_key, read_public_key
 from recipes.errors import InputError, ReleaseDiffers
 from recipes.files import sha256_file
 from recipes.release import attestations, layout, signature
@@ -230,7 +230,7 @@ def _attestation_problems(
             key, pem = read_public_key(trusted.key), trusted.key.read_bytes()
         else:
             pem = signature.leaf_key(folder / layout.SIGNATURE)
-            key = public_key(pem)
+            key = parse_public_key(pem, layout.SIGNATURE)
     except (InputError, KeyError, ValueError, TypeError, IndexError) as error:
         yield f"attestations: no key to check them with: {error}"
         return
