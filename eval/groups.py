@@ -60,12 +60,9 @@ def group_gaps(rows: Sequence[LabelledText], labels: Sequence[str]) -> Task:
 
     def ask(model: ClassModel, progress: Progress) -> list[Sample]:
         p = classify(model, [row.text for row in grouped], labels, progress)
-        given = p >= 0.5 if is_multi else p == p.max(axis=1, keepdims=True)
         return [
-            _sample(
-                row, labels, np.flatnonzero(mine) if is_multi else [int(mine.argmax())], compared
-            )
-            for row, mine in zip(grouped, given, strict=True)
+            _sample(row, labels, np.flatnonzero(x >= 0.5) if is_multi else [x.argmax()], compared)
+            for row, x in zip(grouped, p, strict=True)
         ]
 
     def odds(counts: GroupCounts) -> Values:

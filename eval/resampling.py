@@ -134,7 +134,7 @@ def _drawn_sums(sums_UK: csr_array[Any], drawn: Units) -> NDArray[np.float64]:
     """Return the sums of each draw, shape ``(draws, K)``, of units ``(draws, units)``."""
     num_units = sums_UK.shape[0]
     counts = np.stack([np.bincount(row, minlength=num_units) for row in drawn])
-    return np.asarray(csr_array(counts.astype(np.float64)) @ sums_UK.toarray())
+    return np.asarray((csr_array(counts.astype(np.float64)) @ sums_UK).toarray())
 
 
 def affordable(metric: Metric, samples: Sequence[Sample], num_resamples: int) -> int:
@@ -277,10 +277,10 @@ def _exchanged(
         both = csr_array(quick.terms([*first, *second]))  # together, so that columns agree
         a_UK, b_UK = by_unit(both[: len(first)], units), by_unit(both[len(first) :], units)
         a_K, b_K = (np.asarray(sums_UK.sum(axis=0)).reshape(1, -1) for sums_UK in (a_UK, b_UK))
-        moved_UK = csr_array(b_UK - a_UK).toarray()
+        moved_UK = csr_array(b_UK - a_UK)
 
         def quick_differences(swapped: NDArray[np.bool_]) -> NDArray[np.float64]:
-            moved_XK = np.asarray(csr_array(swapped.astype(np.float64)) @ moved_UK)
+            moved_XK = (csr_array(swapped.astype(np.float64)) @ moved_UK).toarray()
             return quick.figure(a_K + moved_XK) - quick.figure(b_K - moved_XK)
 
         return quick_differences

@@ -42,8 +42,8 @@ class LargestGap(OfSums):
     """The largest gap between groups in any of several rates: never below 0, and lifted by noise.
 
     What it is the largest of has no such lift, and bounds how far it can be from the truth:
-    ``| max_k |d_k| - max_k |e_k| | <= max_k |d_k - e_k|``. `eval.stats.estimate` takes the low end
-    of its interval from there.
+    ``| max_k |d_k| - max_k |e_k| | <= max_k |d_k - e_k|``. `eval.stats.estimate` takes its interval
+    from there.
     """
 
     differences: Callable[[Values], Values]
