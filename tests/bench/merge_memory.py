@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -153,8 +153,13 @@ def child(kind: str, folder: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
         merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
         merged.save_pretrained(folder / "peft", max_shard_size="800MB")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    print("RESULT", json.dumps({"peak_mb": peak, "seconds": time.perf_counter() - started}))
+    print("RESULT", json.dumps({"peak_mb": peak_mb(), "seconds": time.perf_counter() - started}))
+
+
+def peak_mb() -> float:
+    """Return this program's own peak; `getrusage` also counts the parent's before the start."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) * 1024 / 1e6 if found else float("nan")
 
 
 def compare(folder: Path) -> dict[str, int]:
