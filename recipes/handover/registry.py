@@ -23,10 +23,11 @@ CHAMPION = "champion"
 """Alias of the last version that the gate passed."""
 
 EVIDENCE = (
-    *("decision.json", "report.json", "record.json", "merge.json", "MANIFEST.json"),
+    *("decision.json", "report.json", "record.json", "merge.json", "release.json"),
     *("ledger.jsonl", "serving.json", "smoke.json", "gguf.json", "policy.*", "privacy*.json"),
     *("bom*.json", "*.cdx.json", "*.dsse.json", "*.intoto.json*", "*.sig", "model.sig"),
-    *("README.md", "MODEL_CARD.md", "SERVING.md", "VERIFY.md"),
+    *("README.md", "MODEL_CARD.md", "SERVING.md", "VERIFY.md", "PRIVACY.md", "SHA256SUMS"),
+    "TECHNICAL_DOCUMENTATION.md",
 )
 """Names of files without anybody's text."""
 
@@ -113,11 +114,9 @@ def verdict(decision: dict[str, Any]) -> str:
 
 
 def approver(decision: dict[str, Any]) -> str:
-    """Return who approved, or ``none``."""
-    found = decision.get("approver") or decision.get("approval")
-    if isinstance(found, dict):
-        found = found.get("approver") or found.get("name") or found.get("keyid")
-    return str(found) if found else "none"
+    """Return the keys that approved, or ``none``; whether each holds is for `verify` to say."""
+    given = [one["signatures"][0]["keyid"] for one in decision.get("approvals") or ()]
+    return ", ".join(str(keyid)[:16] for keyid in given) or "none"
 
 
 def metrics(report: dict[str, Any]) -> Iterator[tuple[str, float]]:
@@ -147,7 +146,8 @@ def choose(release: Path, *, with_text: bool) -> tuple[list[Path], list[Path]]:
 
 
 def _evidence(release: Path, name: str) -> dict[str, Any]:
-    for path in (release / name, release / "evidence" / name):
+    folders = (release, release / "evidence", release / "evidence" / "eval")
+    for path in (folder / name for folder in folders):
         if path.is_file():
             found: dict[str, Any] = read_json(path)
             return found

@@ -13,6 +13,7 @@ import pytest
 
 from recipes.errors import InputError
 from recipes.handover import registry
+from recipes.release import layout
 
 WORDS = "the customer's own words"
 ESTIMATE = {"value": 0.71, "low": 0.66, "high": 0.76, "n": 143, "higher_is_better": True}
@@ -46,10 +47,12 @@ def decision(*, passed: bool, **more: Any) -> dict[str, Any]:
 def release(tmp_path: Path) -> Path:
     folder = tmp_path / "release"
     (folder / "evidence" / "samples").mkdir(parents=True)
-    files = {"decision.json": decision(passed=True), "report.json": REPORT, "record.json": RECORD}
+    (folder / layout.REPORT).parent.mkdir()
+    files = {"decision.json": decision(passed=True), "record.json": RECORD}
     for name, values in files.items():
         (folder / "evidence" / name).write_text(json.dumps(values))
-    for name in ("MANIFEST.json", "SERVING.md", "evidence/ledger.jsonl", "config.json"):
+    (folder / layout.REPORT).write_text(json.dumps(REPORT))
+    for name in ("SHA256SUMS", "SERVING.md", "evidence/ledger.jsonl", "config.json"):
         (folder / name).write_text("{}")
     for name in ("report.html", "evidence/samples/qa.jsonl", "evidence/rows.jsonl", "notes.txt"):
         (folder / name).write_text(WORDS)
@@ -78,7 +81,7 @@ def names(files: list[Path]) -> set[str]:
 def test_only_evidence_without_text_is_sent(release: Path) -> None:
     sent, left_out = registry.choose(release, with_text=False)
     assert names(sent) == {
-        *("decision.json", "report.json", "record.json", "MANIFEST.json", "SERVING.md"),
+        *("decision.json", "report.json", "record.json", "SHA256SUMS", "SERVING.md"),
         "ledger.jsonl",
     }
     assert names(left_out) == {"report.html", "qa.jsonl", "rows.jsonl", "notes.txt", "config.json"}
@@ -111,7 +114,8 @@ def test_the_word_of_the_gate_is_never_better_than_the_decision(
 
 def test_an_approver_is_named_or_none() -> None:
     assert registry.approver(decision(passed=True)) == "none"
-    assert registry.approver(decision(passed=True, approval={"approver": "Ada"})) == "Ada"
+    given = [{"payload": "", "signatures": [{"keyid": "a1" * 32}]}]
+    assert registry.approver(decision(passed=True, approvals=given)) == "a1" * 8
 
 
 @pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/mlruns", "./mlruns"])
@@ -187,7 +191,7 @@ def test_a_release_is_mirrored_and_only_a_pass_moves_the_champion(
     (data_set,) = (told.dataset for told in run.inputs.dataset_inputs)
     assert (data_set.name, data_set.source) == ("rows.jsonl", "sha256:" + "ab" * 32)
     assert {a.path for a in client.list_artifacts(first.run_id, "evidence")} == {
-        f"evidence/{n}" for n in ("decision.json", "report.json", "record.json", "ledger.jsonl")
+        f"evidence/{n}" for n in ("decision.json", "eval", "record.json", "ledger.jsonl")
     }
     stored = [p for p in tmp_path.rglob("*") if p.is_file() and release not in p.parents]
     assert {"mlflow.db", "SERVING.md"} <= {p.name for p in stored}
