@@ -22,8 +22,11 @@ SEALED = "canaries.json"
 
 
 STATISTIC = "loss"
-"""The score that is registered. For canaries of random tokens it did better than the reference to
-the base and than min-k, in private runs (AUC 0.69, 0.66 and 0.62) and in short plain ones."""
+"""The score that is registered: the plain loss.
+
+Chosen after five toy runs, three of them plain. In one later plain run on a 135M model, with 200
+canaries and two epochs, its AUC was 0.67, min-k's 0.62 and that of the reference to the base 0.61;
+in one private run at epsilon 8 none of the three differed from chance."""
 
 
 @dataclass(frozen=True)
