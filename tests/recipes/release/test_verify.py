@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import socket
+import string
 import subprocess
 import sys
 from collections.abc import Callable
@@ -308,6 +310,22 @@ def test_hostile_signature_files_are_refused_and_not_run_into(release: Path, key
     twice = json.dumps(whole)[:-1] + ', "mediaType": "application/x"}'
     for text in ("", "[]", "{}", "null", "{" * 5000, twice, changed(dsseEnvelope=None),
                  changed(verificationMaterial={}), changed(extra=1)):  # fmt: skip
+        (release / "model.sig").write_text(text)
+        assert [one for one in said_of(release, keys.trusted) if one.startswith("signature: ")]
+
+
+def test_what_no_signature_covers_in_its_own_file_cannot_be_changed_either(
+    release: Path, keys: Keys
+) -> None:
+    """A key's name, and the bits that base64 throws away, mean nothing and are held as well."""
+    whole = (release / "model.sig").read_text()
+    changed = [whole.replace('"keyid":""', '"keyid":"publisher"')]
+    if found := re.search(r'"(?:payload|sig)":"([^"=]*)=', whole):  # not every length is padded
+        letters = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
+        last = letters[letters.index(found[1][-1]) + 1]
+        changed.append(whole.replace(found[1], found[1][:-1] + last))
+    for text in changed:
+        assert text != whole
         (release / "model.sig").write_text(text)
         assert [one for one in said_of(release, keys.trusted) if one.startswith("signature: ")]
 
