@@ -313,7 +313,7 @@ def held_out_findings(evidence: Evidence) -> Iterator[Finding]:
         yield finding("L2", "pass", "no evaluation on private rows during training")
         return
     reports = sorted(evidence.folder.glob("eval/*/report.json"))
-    reports += sorted(evidence.folder.glob("evidence/report.json"))
+    reports += sorted(evidence.folder.glob("evidence/**/report.json"))
     if not reports:
         yield finding("L2", "pass", "no figures on held-out rows are there")
         return

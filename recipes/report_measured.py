@@ -129,7 +129,8 @@ def membership(from_: Sources) -> fields.Membership:
 def utility(evidence: Evidence) -> fields.Utility:
     """Return field 19, from the decision of the gate, and from a plain run beside this one."""
     folder = evidence.folder or Path()
-    decision = evidence.name_of("decision.json")
+    named = (evidence.name_of("decision.json"), "decision.json")  # a release has it on top
+    decision = next((name for name in named if (folder / name).is_file()), named[0])
     metrics = tuple(_metrics(folder / decision, decision))
     twin = _plain_twin(evidence)
     without: Stated = Missing(
@@ -141,7 +142,7 @@ def utility(evidence: Evidence) -> fields.Utility:
         told = "; ".join(_told(one) for one in theirs)
         if told:
             without = Known(value=told, source=f"../{twin.name}/decision.json: checks")
-    reports = [*folder.glob("eval/*/report.json"), *folder.glob("evidence/report.json")]
+    reports = [*folder.glob("eval/*/report.json"), *folder.glob("evidence/**/report.json")]
     is_sliced = any("group" in task for path in reports for task in read_json(path)["tasks"])
     by_group: Stated = Missing(
         missing="groups were not compared; noise costs small groups most",
@@ -243,7 +244,7 @@ def released(evidence: Evidence) -> Iterator[Release]:
         what="figures on held-out rows, and the page that shows some of their texts",
         where="eval/, report.html, decision.json"
         if evidence.kind == "run"
-        else "evidence/report.json, evidence/decision.json",
+        else "decision.json and the reports in evidence/",
         is_covered=False,
         note="they are about other people, who were not trained on; the claim says nothing of them",
     )

@@ -159,18 +159,23 @@ def test_the_same_report_gives_the_same_page(values: dict[str, Any]) -> None:
 def test_a_release_is_audited_and_reported_too(story: Path, tmp_path: Path) -> None:
     run, release = story / "runs" / "a-run", tmp_path / "release"
     (release / "evidence").mkdir(parents=True)
-    for name in ("ledger.jsonl", "record.json", "decision.json"):
+    for name in ("ledger.jsonl", "record.json"):
         shutil.copy(run / name, release / "evidence" / name)
+    shutil.copy(run / "decision.json", release / "decision.json")
     done = assay_here("audit", release, "-o", tmp_path / "out", "--json", folder=tmp_path)
     assert done.code == 0, done.err
     found = done.json()
     assert (found["kind"], found["num_failed"]) == ("release", 0)
     report = json.loads((tmp_path / "out" / "privacy.json").read_text())
     assert report["target"] == "release"
+    assert report["utility"]["metrics"][0]["value"]["source"].startswith("decision.json: checks")
     source = report["mechanism"]["sample_rate"]["source"]
     assert source == "evidence/ledger.jsonl, line 1: plan.sample_rate"
     (release / "evidence" / "samples").mkdir()
-    (release / "evidence" / "samples" / "x.jsonl").write_text("{}")
+    scores = release / "evidence" / "samples" / "x.jsonl"
+    scores.write_text('{"id": "ab12", "scores": {"correct": 1.0}, "prompt": ""}\n')
+    assert assay_here("audit", release, "--json", folder=tmp_path).json()["num_failed"] == 0
+    scores.write_text('{"id": "c7", "scores": {"correct": 1.0}, "prompt": "my card"}\n')
     found = assay_here("audit", release, "--json", folder=tmp_path).json()
     assert [f["id"] for f in found["findings"] if f["status"] == "fail"] == ["L9"]
     (release / "evidence" / "ledger.jsonl").unlink()
