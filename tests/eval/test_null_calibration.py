@@ -4,8 +4,8 @@ Of 400 comparisons 8 to 32 (2 to 8 %) may reject at 5 %, and of 400 intervals 36
 98 %) must hold the truth: a method that keeps its promise exactly leaves these bounds less than 1
 time in 100. (Of 200, it leaves 184 to 196 by chance 3 times in 100, so that one of a dozen cases
 is soon lost: so was the score of BBQ, with 182.) The seeds are fixed, and were not chosen.
-The interval of a figure that is folded or a sum of absolute values rejects less often than its
-p-value, which errs on the safe side; only the p-value is held to 2 % there.
+The number of comparisons was raised from 200 after that case had been seen. `TOO_CAUTIOUS` names
+the two figures that fall short of these bounds, and in what; nothing was widened for them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,12 @@ from tests.eval import populations as made
 
 NUM_COMPARISONS = 400
 
-FOLDED = ("preference", "ece")
+TOO_CAUTIOUS = {
+    "preference": "6 of 400 intervals (1.5 %) reject where nothing differs, wanted 8",
+    "ece": "7 of 400 intervals (1.75 %) reject where nothing differs, wanted 8",
+}
+"""Figures that are folded, or a sum of absolute values, and in what their interval falls short. It
+errs on the safe side: a real difference is found later. P-value and coverage keep their bounds."""
 
 needs_bbq = pytest.mark.skipif(
     not (made.SHARED / "bbq").is_dir(), reason="needs ../shared/data/bbq beside the checkout"
@@ -59,7 +64,7 @@ CASES: list[Any] = [
         id="BBQ accuracy, 40 templates",
     ),
     pytest.param(made.perplexities, 80, marks=pytest.mark.slow, id="perplexity"),
-    pytest.param(made.preferences, 240, marks=pytest.mark.slow, id="stereotype preference"),
+    pytest.param(made.preferences, 96, marks=pytest.mark.slow, id="stereotype preference"),
     pytest.param(
         lambda: made.bbq(made.BBQ, per_template=4),
         40,
@@ -95,20 +100,18 @@ def test_equal_models_differ_five_times_in_a_hundred_and_intervals_hold_the_trut
         found = estimate(drawn.metric, alone, seed=seed, **settings)
         covered += found.low <= truth <= found.high
     rates = {"interval": by_interval / num_comparisons, "p-value": by_p_value / num_comparisons}
-    lowest = 0.01 if drawn.metric.name in FOLDED else 0.02
-    assert lowest <= rates["interval"] <= 0.08, rates
     assert 0.02 <= rates["p-value"] <= 0.08, rates
     assert 0.92 <= covered / num_comparisons <= 0.98, covered
+    if drawn.metric.name in TOO_CAUTIOUS:
+        assert rates["interval"] < 0.02, "mended: take the figure out of TOO_CAUTIOUS"
+        pytest.xfail(TOO_CAUTIOUS[drawn.metric.name])
+    assert 0.02 <= rates["interval"] <= 0.08, rates
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("gap", [0.0, 0.05, 0.2])
 def test_a_largest_gap_is_covered_whether_there_is_one_or_not(gap: float) -> None:
-    """Two groups of about 100 and six classes; the percentiles alone cover 78 times in 100.
-
-    Where some classes might be the one with the largest gap, the interval allows for each, and
-    covers up to 99 times in 100.
-    """
+    """Two groups of about 100 and six classes; the percentiles alone cover 78 times in 100."""
     shares = np.array([made.CLASS_SHARES, made.CLASS_SHARES])
     shares[0, :2] += gap, -gap
     covered = 0
@@ -116,7 +119,7 @@ def test_a_largest_gap_is_covered_whether_there_is_one_or_not(gap: float) -> Non
         rng = np.random.default_rng([seed, 1])
         found = estimate(made.PARITY, made.in_groups(shares, 200, rng), num_resamples=300)
         covered += found.low <= gap <= found.high
-    assert 0.92 <= covered / NUM_COMPARISONS <= 0.99, covered
+    assert 0.92 <= covered / NUM_COMPARISONS <= 0.98, covered
 
 
 @pytest.mark.slow
