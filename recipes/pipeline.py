@@ -12,7 +12,7 @@ from recipes.console import Narrator
 from recipes.domains import Domain
 from recipes.errors import GateRefused
 from recipes.evaluating import evaluate_adapter, evaluate_base
-from recipes.files import locked, read_json
+from recipes.files import locked
 from recipes.gating import Plea, gate
 from recipes.run import RECORD, Run, spent
 from recipes.training import train_adapter
@@ -55,7 +55,7 @@ def run_all(run: Run, narrator: Narrator) -> Outcome:
             except GateRefused as refusal:  # for want of an approval: the report is still written
                 stopped = str(refusal)
             else:
-                folder = merge_adapter(run, domain, narrator)
+                folder = merged.merge_run(run, domain, narrator)
                 decision = gate(run, domain, "merged")
         return _finish(run, domain, decision, folder, stopped)
 
@@ -96,12 +96,18 @@ def merge_again(
     """
     merging.refuse_wrong_choice(into, storage)
     domain = domains.read(run.recipe, run.source)
-    _require_open(run, "adapter")
-    if into == "original":
+    with locked(run.folder):
+        _require_open(run, "adapter")
+        if into != "original":
+            return _merge(run, domain, narrator, storage)
         run = merged.new_candidate(run)
     with locked(run.folder):
-        folder = merge_adapter(run, domain, narrator, storage)
-        return _finish(run, domain, gate(run, domain, "merged"), folder)
+        return _merge(run, domain, narrator, storage)
+
+
+def _merge(run: Run, domain: Domain, narrator: Narrator, storage: str) -> Outcome:
+    folder = merged.merge_run(run, domain, narrator, storage)
+    return _finish(run, domain, gate(run, domain, "merged"), folder)
 
 
 def _require_open(run: Run, kind: str) -> None:
@@ -149,18 +155,3 @@ def refuse_unless_passed(outcome: Outcome) -> None:
         )
     if outcome.stopped:
         raise GateRefused(f"{outcome.stopped}\nNothing was merged. Read {outcome.report}")
-
-
-def merge_adapter(run: Run, domain: Domain, narrator: Narrator, storage: str = "auto") -> Path:
-    """Merge an adapter that passed, prove the merge, and evaluate the merged model.
-
-    Raises:
-        GateRefused: if the gate has not passed the adapter.
-        finetune.errors.IntegrityError: if the merged model answers otherwise.
-    """
-    decision = read_json(run.folder / "decision.json")
-    if not decision["passed"]:
-        raise GateRefused(
-            f"the gate refused {run.folder}, so it is not merged; see {run.folder}/decision.json"
-        )
-    return merged.merge_run(run, domain, narrator, storage)
