@@ -10,7 +10,7 @@ from typing import Any
 from privacy.errors import PrivacyError
 from privacy.per_record import covered_parameters
 from privacy.provable import Mechanism
-from privacy.refusals import DATA_DRIVEN_INITS, REFUSALS, first
+from privacy.refusals import REFUSALS, first
 
 
 def refuse_settings(args: Any, mechanism: Mechanism) -> None:
@@ -34,18 +34,8 @@ def refuse_model(model: Any) -> None:
     if getattr(getattr(model, "config", None), "output_router_logits", False):
         first({"output_router_logits": True})
     for config in getattr(model, "peft_config", {}).values():
-        init = getattr(config, "init_lora_weights", True)
-        if isinstance(init, str) and init.lower() in DATA_DRIVEN_INITS:
-            raise PrivacyError(
-                f"init_lora_weights is {init!r}: the adapter begins with what was computed from "
-                "private rows, outside the mechanism. Use the default initialisation or 'pissa'."
-            )
-        if str(getattr(config, "peft_type", "LORA")).rpartition(".")[2] != "LORA":
-            raise PrivacyError(f"The adapter is {config.peft_type}; only plain LoRA is supported.")
-        if getattr(config, "use_dora", False):
-            raise PrivacyError(
-                "use_dora is on: DoRA's magnitudes have no gradient per record. Use plain LoRA."
-            )
+        names = ("init_lora_weights", "peft_type", "use_dora")
+        first({name: getattr(config, name) for name in names if hasattr(config, name)})
     covered = {id(p) for p in covered_parameters(model).values()}
     # An output head sees a selection of positions, in which a row is no longer a record.
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
