@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 from recipes.config import DataConfig
 from recipes.errors import InputError, Problem, Problems
 from recipes.files import sha256_file
+from recipes.linked import linked
 from recipes.rows import Row, RowError, read_rows
 
 Item = TypeVar("Item")
@@ -195,26 +196,14 @@ def split(
 
 
 def _units(rows: Sequence[Checked[Any]]) -> list[list[int]]:
-    """Return the sets of rows that must stay together: same group, or alike (union-find)."""
-    parent = list(range(len(rows)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
+    """Return the sets of rows that must stay together: same group, or alike."""
     seen: dict[tuple[str, str], int] = {}
+    pairs = []
     for i, row in enumerate(rows):
-        marks = [("content", row.loose_key)]
+        pairs.append((i, seen.setdefault(("content", row.loose_key), i)))
         if row.group is not None:
-            marks.append(("group", row.group))
-        for mark in marks:
-            parent[root(i)] = root(seen.setdefault(mark, i))
-    units: dict[int, list[int]] = {}
-    for i in range(len(rows)):
-        units.setdefault(root(i), []).append(i)
-    return list(units.values())
+            pairs.append((i, seen.setdefault(("group", row.group), i)))
+    return linked(len(rows), pairs)
 
 
 def prepare(

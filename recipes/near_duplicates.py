@@ -14,6 +14,7 @@ from typing import Any
 
 from eval.items import LabelledText
 from recipes.data import Checked
+from recipes.linked import linked
 
 NUM_WORDS = 3
 """Words to a shingle; a shorter text is one shingle."""
@@ -75,40 +76,28 @@ def near_duplicates(rows: Sequence[Checked[Any]], units: Sequence[Sequence[int]]
     """
     shingles = [_shingles(text_of(row)) for row in rows]
     owner = {row: number for number, unit in enumerate(units) for row in unit}
-    parent = list(range(len(rows)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
     exact: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
         exact.setdefault(row.loose_key, []).append(i)
-    for same in exact.values():
-        for i in same[1:]:
-            parent[root(i)] = root(same[0])
+    links = [(same[0], i) for same in exact.values() for i in same[1:]]
     firsts = [same[0] for same in exact.values()]
     near: set[int] = set()
     for a, b in _pairs(firsts, shingles):
-        parent[root(b)] = root(a)
+        links.append((a, b))
         if owner[a] != owner[b]:
             near |= {a, b}
     for same in exact.values():
         if len({owner[i] for i in same}) > 1 or same[0] in near:
             near |= set(same)
-    families: dict[int, list[int]] = {}
-    for i in range(len(rows)):
-        families.setdefault(root(i), []).append(i)
-    sizes = {key: len({owner[i] for i in family}) for key, family in families.items()}
-    spread = sorted((key for key, size in sizes.items() if size > 1), key=lambda k: -sizes[k])
+    families = linked(len(rows), links)
+    sizes = [len({owner[i] for i in family}) for family in families]
+    spread = sorted((k for k, size in enumerate(sizes) if size > 1), key=lambda k: -sizes[k])
     return NearDuplicates(
         num_rows=len(rows),
         num_units=len(units),
         num_exact=sum(len(same) for same in exact.values() if len({owner[i] for i in same}) > 1),
         num_near=len(near),
-        largest_family=max(sizes.values(), default=0),
+        largest_family=max(sizes, default=0),
         families=tuple(_listed([[rows[i].id for i in families[key]] for key in spread])),
     )
 
