@@ -6,19 +6,14 @@ are those of the check-list in `privacy.check_described`.
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from privacy.settings import Settings
 
 __all__ = ["Described"]
 
 
-class Described(
-    BaseModel,
-    frozen=True,
-    strict=True,
-    extra="forbid",
-    allow_inf_nan=False,
-    use_attribute_docstrings=True,
-):
+class Described(Settings):
     """Settings and facts of a private run of any tool. Unknown fields are errors."""
 
     tool: str | None = None

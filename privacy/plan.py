@@ -9,23 +9,17 @@ import json
 import math
 from typing import Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
 from privacy import accountant
 from privacy.errors import PrivacyError
+from privacy.settings import Settings
 
 ADJACENCY = "add-or-remove-one"
 """Neighbouring data sets: one example more or one example less."""
 
 
-class BudgetConfig(
-    BaseModel,
-    frozen=True,
-    strict=True,
-    extra="forbid",
-    allow_inf_nan=False,
-    use_attribute_docstrings=True,
-):
+class BudgetConfig(Settings):
     """The account that this run is charged to, beside all other runs on the same data."""
 
     file: str
@@ -38,14 +32,7 @@ class BudgetConfig(
     """Of the whole account."""
 
 
-class ReportConfig(
-    BaseModel,
-    frozen=True,
-    strict=True,
-    extra="forbid",
-    allow_inf_nan=False,
-    use_attribute_docstrings=True,
-):
+class ReportConfig(Settings):
     """What only people can say, for the privacy report; what is left out is to be completed."""
 
     data_source: str | None = None
@@ -67,14 +54,7 @@ class ReportConfig(
     """How settings were chosen: how many trial runs, on what data, and how they are accounted."""
 
 
-class PrivacyConfig(
-    BaseModel,
-    frozen=True,
-    strict=True,
-    extra="forbid",
-    allow_inf_nan=False,
-    use_attribute_docstrings=True,
-):
+class PrivacyConfig(Settings):
     """How much one example may change the model (DP-SGD, Abadi et al. 2016, arXiv:1607.00133).
 
     Example:

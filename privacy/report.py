@@ -11,23 +11,16 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from privacy.checklist import Severity, Status
+from privacy.settings import Settings
 
 SCHEMA: Literal[1] = 1
 
 
-class Part(BaseModel):
-    """Frozen; an unknown key, a wrong type, NaN and infinity are errors."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        strict=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-    )
+class Part(Settings):
+    """A part of the report."""
 
 
 class Known(Part):
