@@ -98,6 +98,12 @@ class Override:
     policy: str = ""
     """Digest of the one policy that it is about."""
 
+    def __str__(self) -> str:
+        return (
+            f"{self.by} has overridden the rule {self.rule} until {self.expires} "
+            f"({self.ticket}): {self.reason}"
+        )
+
     def stands_for(self, check: Check) -> bool:
         """Return whether it opens this check: a missed one that may be overridden at all."""
         may_be = check.overridable and check.family not in _NEVER_OVERRIDDEN

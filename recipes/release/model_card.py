@@ -150,7 +150,7 @@ def _two_minutes(facts: Facts) -> list[str]:
             [
                 [
                     plain(check.rule),
-                    figure(vars(check)) if check.n else _bare(check.value),
+                    figure(check.to_json()) if check.n else _bare(check.to_json()["value"]),
                     f"{check.n:,}" if check.n else "",
                     "yes" if check.passed else "**no**",
                     plain(check.reason),

@@ -130,7 +130,7 @@ def _functioning(facts: Facts) -> list[Row]:
 
 def _metrics(facts: Facts) -> list[Row]:
     rows = [
-        (plain(check.rule), figure(vars(check)) if check.n else plain(check.reason))
+        (plain(check.rule), figure(check.to_json()) if check.n else plain(check.reason))
         for check in facts.verdict.checks
     ]
     return [("Why these metrics suit the purpose", _GAP), *rows]

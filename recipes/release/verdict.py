@@ -6,40 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-PASS, PASS_BY_OVERRIDE = "PASS", "PASS BY OVERRIDE"
-SHIPPABLE = (PASS, PASS_BY_OVERRIDE)
+from eval.decision import BY_OVERRIDE, Check, Decision, Override
 
-
-@dataclass(frozen=True)
-class Check:
-    """One rule of the gate and what was measured against it; None where it is no number."""
-
-    family: str
-    metric: str
-    rule: str
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    passed: bool
-    reason: str
-
-
-@dataclass(frozen=True)
-class Override:
-    """A person's word against one rule of the gate."""
-
-    rule: str
-    by: str
-    reason: str
-    ticket: str
-    expires: str
-
-    def __str__(self) -> str:
-        return (
-            f"{self.by} has overridden the rule {self.rule} until {self.expires} "
-            f"({self.ticket}): {self.reason}"
-        )
+PASS, SHIPPABLE = "PASS", ("PASS", BY_OVERRIDE)
 
 
 @dataclass(frozen=True)
@@ -70,25 +39,13 @@ def read_verdict(decision: Mapping[str, Any]) -> Verdict:
     Raises:
         KeyError, TypeError, ValueError: if it is none.
     """
-    overrides = tuple(_override(one) for one in decision.get("overrides") or ())
+    found = Decision.from_json(decision)
     is_passed = decision["passed"] is True
     return Verdict(
+        # as it was written: whether it follows from its checks is for `recipes.decisions` to say
         outcome=str(decision.get("outcome") or PASS) if is_passed else "FAIL",
-        checks=tuple(
-            Check(
-                family=one["family"],
-                metric=one["metric"],
-                rule=one["rule"],
-                value=one.get("value"),
-                low=one.get("low"),
-                high=one.get("high"),
-                n=int(one.get("n") or 0),
-                passed=one["passed"] is True,
-                reason=one["reason"],
-            )
-            for one in decision["checks"]
-        ),
-        overrides=overrides,
+        checks=found.checks,
+        overrides=found.overrides,
         approvers=tuple(_approver(one) for one in decision.get("approvals") or ()),
         model=decision["target"].get("merged") if decision["target"]["kind"] == "merged" else None,
     )
@@ -97,8 +54,3 @@ def read_verdict(decision: Mapping[str, Any]) -> Verdict:
 def _approver(envelope: Mapping[str, Any]) -> str:
     """Name the key of a signed approval; whether it holds is the gate's to say."""
     return f"the key {str(envelope['signatures'][0]['keyid'])[:16]}"
-
-
-def _override(one: Mapping[str, Any]) -> Override:
-    keys = ("rule", "by", "reason", "ticket", "expires")
-    return Override(**{key: str(one.get(key) or "not said") for key in keys})

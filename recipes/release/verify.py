@@ -194,9 +194,8 @@ def _figure_problems(report: Mapping[str, Any], verdict: Verdict) -> Iterator[st
         is_absolute = check.rule.partition(check.metric)[2].startswith((" at least", " at most"))
         if len(found) == 1 and is_absolute:
             [figure] = found
-            if (check.value, check.low, check.high) != tuple(
-                figure[end] for end in ("value", "low", "high")
-            ):
+            said = check.to_json()
+            if any(said[end] != figure[end] for end in ("value", "low", "high")):
                 yield f"{layout.DECISION}: {check.rule} was decided on other figures than reported"
 
 
