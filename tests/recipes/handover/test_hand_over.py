@@ -11,6 +11,7 @@ import pytest
 from recipes import handover
 from recipes.errors import InputError
 from tests.cli import assay_here, state_of, write_recipe
+from tests.recipes.test_dsse import make_key
 
 
 @pytest.fixture
@@ -70,8 +71,9 @@ def story(tmp_path_factory: pytest.TempPathFactory, mergeable: Path) -> Path:
 def test_ship_hands_over_what_was_asked_and_lists_it(story: Path) -> None:
     pytest.importorskip("openai", reason="transformers serve needs it")
     pytest.importorskip("mlflow", reason="MLflow is not installed")
+    private, public = make_key(story)
     asked = ("--smoke", "--gguf", "Q8_0", "--mlflow", "sqlite:///ml/mlflow.db", "--json")
-    done = assay_here("ship", "runs/first", "-o", "release", *asked, folder=story)
+    done = assay_here("ship", "runs/first", "-o", "release", "--key", private, *asked, folder=story)
     assert done.code == 0, done.err
     told = done.json()
     release = story / "release"
@@ -88,7 +90,8 @@ def test_ship_hands_over_what_was_asked_and_lists_it(story: Path) -> None:
     assert not [p for p in told["mlflow"]["sent"] if "report.html" in p or "samples" in p]
     verdicts = {(f["engine"], f["verdict"]) for f in told["serving"]["findings"]}
     assert {("llama.cpp", "can"), ("Ollama", "can")} <= verdicts
-    assert assay_here("verify", "release", folder=story).code == 0
+    verified = assay_here("verify", "release", "--key", public, folder=story)
+    assert verified.code == 0, verified.err
     for path in release.rglob("*"):
         assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644)
         if path.is_file():
@@ -96,12 +99,17 @@ def test_ship_hands_over_what_was_asked_and_lists_it(story: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_cannot_be_handed_over_is_not_shipped(story: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(story, tmp_path / "story"))
-    path = folder / "runs" / "first" / "merged" / "tokenizer.json"
+def test_what_cannot_be_handed_over_is_not_shipped(mergeable: Path, tmp_path: Path) -> None:
+    """The base normalises from the start: a tokenizer changed later is no longer what passed."""
+    base = Path(shutil.copytree(mergeable, tmp_path / "base"))
+    path = base / "tokenizer.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"normalizer": {"type": "NFC"}}))
-    before = sorted(folder.iterdir())
-    done = assay_here("ship", "runs/first", "-o", "other", "--gguf", "F16", folder=folder)
+    write_recipe(tmp_path, "qa", base, name="first")
+    assert assay_here("run", "recipe.yaml", folder=tmp_path).code == 0
+    private, _ = make_key(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    asked = ("--key", private, "--gguf", "F16")
+    done = assay_here("ship", "runs/first", "-o", "other", *asked, folder=tmp_path)
     assert done.code == 2
     assert "normalises text" in done.said
-    assert sorted(folder.iterdir()) == before
+    assert sorted(tmp_path.iterdir()) == before
