@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 from eval.cost import COST, measured
 from eval.errors import EvaluationError
 from eval.stats import Difference, estimate, paired_difference
-from eval.task import Progress, Report, Sample, Target, Task, TaskResult
+from eval.task import Estimate, Progress, Report, Sample, Target, Task, TaskResult
 
 _REPORT = "report.json"
 _PARTIAL = "report.partial.json"
@@ -122,6 +123,48 @@ def read_samples(folder: Path, task_name: str) -> list[Sample]:
         ) from error
 
 
+def contradictions(tasks: Sequence[Task], folder: Path) -> list[str]:
+    """Return in what a report does not follow from its samples and the tasks; empty if it does.
+
+    Every figure, its interval and its n are computed again: the bootstrap is seeded, so a report
+    that nobody edited comes out the same, to the last digits of the arithmetic.
+
+    Args:
+        tasks: those that the report may be about, on the data as they are now.
+        folder: of a finished evaluation.
+
+    Raises:
+        EvaluationError: if report or samples are not there or cannot be read.
+    """
+    by_name, problems = {task.name: task for task in tasks}, []
+    for name, said in read_report(folder).tasks.items():
+        task = by_name.get(name)
+        if task is None:
+            problems.append(f"the report has a task {name}, which nobody asks")
+            continue
+        if (said.version, said.data) != (task.version, task.fingerprint):
+            problems.append(
+                f"task {name} was asked in version {said.version} on {said.data}, and is now in "
+                f"version {task.version} on {task.fingerprint}"
+            )
+            continue
+        seen = _result(task, read_samples(folder, name))
+        if (said.family, said.n) != (seen.family, seen.n):
+            problems.append(
+                f"task {name}: the report says {said.n} items of {said.family}, and there are "
+                f"{seen.n} of {seen.family}"
+            )
+        if said.metrics.keys() != seen.metrics.keys():
+            problems.append(f"task {name}: the report has other metrics than the task")
+        problems += [
+            f"{name}/{metric}: the report says {_shown(said.metrics[metric])}, and its items make "
+            f"{_shown(found)}"
+            for metric, found in seen.metrics.items()
+            if metric in said.metrics and not _is_same(said.metrics[metric], found)
+        ]
+    return problems
+
+
 def differences(
     tasks: Sequence[Task], candidate_folder: Path, base_folder: Path
 ) -> dict[str, dict[str, Difference]]:
@@ -193,6 +236,19 @@ def _result(task: Task, samples: Sequence[Sample]) -> TaskResult:
         metrics={metric.name: estimate(metric, samples) for metric in task.metrics},
         note=task.note,
     )
+
+
+def _is_same(said: Estimate, seen: Estimate) -> bool:
+    """Whether two estimates are one figure, computed on machines that may round otherwise."""
+    pairs = ((said.value, seen.value), (said.low, seen.low), (said.high, seen.high))
+    return (said.n, said.higher_is_better) == (seen.n, seen.higher_is_better) and all(
+        math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9) or (math.isnan(a) and math.isnan(b))
+        for a, b in pairs
+    )
+
+
+def _shown(figure: Estimate) -> str:
+    return f"{figure.value:.6g} [{figure.low:.6g}, {figure.high:.6g}] on {figure.n} items"
 
 
 def _in_order(report: Report, tasks: Sequence[Task]) -> Report:

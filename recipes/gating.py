@@ -65,6 +65,7 @@ def gate(run: Run, domain: Domain, kind: str) -> dict[str, Any]:
             f"the {kind} model in {run.folder} is {candidate}, and {evaluated} was evaluated; "
             f"evaluate it with: assay eval {run.folder}"
         )
+    _refuse_edited(run, domain, kind)
     releases = decisions.releases_of(policy, run.source)
     bound_policy = decisions.bound_policy(policy, run.source)
     binds = decisions.binding(
@@ -150,6 +151,31 @@ def identity(run: Run, kind: str) -> str:
     if kind == "merged":
         return checkpoints.identity(run.folder / "merged")
     return merging.adapter_identity(run.folder / "adapter")
+
+
+def _refuse_edited(run: Run, domain: Domain, kind: str) -> None:
+    """Refuse a report whose figures are not those that its own items make.
+
+    Raises:
+        DecisionVoid: naming each.
+    """
+    asked = {kind: domain.tasks, "base": domain.base_tasks}
+    places = {name: run.folder / "eval" / name for name in asked}
+    problems = [
+        f"  {name}: {problem}"
+        for name, tasks in asked.items()
+        for problem in harness.contradictions(tasks, places[name])
+    ]
+    if problems:
+        raise DecisionVoid(
+            "\n".join(
+                [
+                    f"the results in {run.folder / 'eval'} are not what was measured:",
+                    *problems,
+                    f"Nothing was decided. Evaluate again with: assay eval {run.folder}",
+                ]
+            )
+        )
 
 
 def _holds(decision: Mapping[str, Any], envelope: Mapping[str, Any]) -> bool:

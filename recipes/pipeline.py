@@ -36,8 +36,8 @@ class Outcome:
     approval: str
     """Who approved and what is missing, in words; empty where nobody is asked."""
 
-    stopped: str = ""
-    """Why a model that passed was not merged; empty if it was, or was not to be."""
+    stopped: str
+    """Why a model that passed may yet not go on: the approvals it lacks. Empty if it may."""
 
 
 def run_all(run: Run, narrator: Narrator) -> Outcome:
@@ -48,16 +48,12 @@ def run_all(run: Run, narrator: Narrator) -> Outcome:
         evaluate_base(run, domain, narrator)
         evaluate_adapter(run, domain, narrator)
         decision = gate(run, domain, "adapter")
-        folder, stopped = None, ""
-        if decision["passed"]:
-            try:
-                _require_open(run, "adapter")
-            except GateRefused as refusal:  # for want of an approval: the report is still written
-                stopped = str(refusal)
-            else:
-                folder = merged.merge_run(run, domain, narrator)
-                decision = gate(run, domain, "merged")
-        return _finish(run, domain, decision, folder, stopped)
+        folder = None
+        if decision["passed"] and not approvals.missing(decision):
+            _require_open(run, "adapter")
+            folder = merged.merge_run(run, domain, narrator)
+            decision = gate(run, domain, "merged")
+        return _finish(run, domain, decision, folder)
 
 
 def gate_again(run: Run, plea: Plea | None = None, approver: Path | None = None) -> Outcome:
@@ -114,9 +110,7 @@ def _require_open(run: Run, kind: str) -> None:
     decisions.require_open(run.folder, kind, candidate=gating.identity(run, kind))
 
 
-def _finish(
-    run: Run, domain: Domain, decision: dict[str, Any], folder: Path | None, stopped: str = ""
-) -> Outcome:
+def _finish(run: Run, domain: Domain, decision: dict[str, Any], folder: Path | None) -> Outcome:
     report = page.write(run, domain)
     provenance.finish(run.folder / RECORD)
     return Outcome(
@@ -128,7 +122,7 @@ def _finish(
         epsilon=spent(run),
         outcome=decision["outcome"],
         approval=approvals.in_words(decision),
-        stopped=stopped,
+        stopped="; ".join(approvals.missing(decision)) if decision["passed"] else "",
     )
 
 
@@ -136,7 +130,7 @@ def refuse_unless_passed(outcome: Outcome) -> None:
     """Turn a refusal into the exception that ends with exit code 3.
 
     Raises:
-        GateRefused: if the gate said FAIL or UNDECIDED, or a model that passed was stopped.
+        GateRefused: if the gate said FAIL or UNDECIDED, or a model that passed lacks approvals.
     """
     said = "refused" if outcome.outcome == "FAIL" else f"is {outcome.outcome} on"
     missed = [c for c in outcome.decision["checks"] if not c["passed"]]
@@ -154,4 +148,8 @@ def refuse_unless_passed(outcome: Outcome) -> None:
             )
         )
     if outcome.stopped:
-        raise GateRefused(f"{outcome.stopped}\nNothing was merged. Read {outcome.report}")
+        kind = outcome.decision["target"]["kind"]
+        raise GateRefused(
+            f"the {kind} model in {outcome.run} passed, and may not go on: {outcome.stopped}\n"
+            f"Read {outcome.report}"
+        )

@@ -10,7 +10,7 @@ import pytest
 
 from eval.cost import read_cost
 from eval.errors import EvaluationError
-from eval.harness import differences, evaluate, finished, read_report, read_samples
+from eval.harness import contradictions, differences, evaluate, finished, read_report, read_samples
 from eval.stats import mean_of
 from eval.task import Metric, Progress, Sample, Target, Task, fingerprint
 
@@ -192,3 +192,44 @@ def test_what_is_not_the_same_is_not_compared(tmp_path: Path) -> None:
     path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     with pytest.raises(EvaluationError, match="'b' has another answer"):
         differences(TASKS, tmp_path / "adapter", tmp_path / "base")
+
+
+def test_a_report_follows_from_its_samples_or_says_where_it_does_not(tmp_path: Path) -> None:
+    run(TASKS, {"a": 1.0}, tmp_path)
+    assert contradictions(TASKS, tmp_path) == []
+    whole = json.loads((tmp_path / "report.json").read_text())
+
+    def edited(**changes: Any) -> str:
+        report = json.loads(json.dumps(whole))
+        first = report["tasks"]["first"]
+        figure = first["metrics"]["right"]
+        for key, value in changes.items():
+            (figure if key in figure and key != "n" else first)[key] = value
+        (tmp_path / "report.json").write_text(json.dumps(report))
+        return "; ".join(contradictions(TASKS, tmp_path))
+
+    assert edited() == ""
+    assert "first/right: the report says" in edited(value=0.5)
+    assert "first/right: the report says" in edited(low=0.2)
+    assert "first/right: the report says" in edited(high=0.99)
+    assert "first/right: the report says" in edited(higher_is_better=False)
+    assert "first/right: the report says" in edited(metrics={"right": {**_right(whole), "n": 9}})
+    assert "3 items of accuracy" in edited(n=9)
+    assert "of bias" in edited(family="bias")
+    assert "asked in version 9" in edited(version=9)
+    assert "other metrics" in edited(metrics={})
+    assert "other metrics" in edited(metrics={"right": _right(whole), "wrong": _right(whole)})
+    assert "nobody asks" in "; ".join(contradictions(TASKS[1:], tmp_path))
+    (tmp_path / "report.json").write_text(json.dumps(whole))
+    samples = tmp_path / "samples" / "first.jsonl"
+    lines = samples.read_text().splitlines(keepends=True)
+    samples.write_text(lines[0] + lines[1] + lines[2].replace('"right": 0.0', '"right": 1.0'))
+    assert "first/right: the report says 0.333333" in "; ".join(contradictions(TASKS, tmp_path))
+    samples.write_text(lines[0])
+    with pytest.raises(EvaluationError, match="has 3 items and gave 1"):
+        contradictions(TASKS, tmp_path)
+
+
+def _right(report: Any) -> dict[str, Any]:
+    found: dict[str, Any] = report["tasks"]["first"]["metrics"]["right"]
+    return found

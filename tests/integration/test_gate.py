@@ -86,7 +86,7 @@ def test_an_override_then_an_approval_then_a_merge_that_is_gated_by_itself(
     assert (done.code, "only a pass can be approved" in done.said) == (3, True)
 
     done = ask(folder, "--override", RULE, *PLEA, *REASON)
-    assert done.code == 0, done.err
+    assert (done.code, "passed, and may not go on" in done.said) == (3, True), done.err
     assert done.out.lstrip().startswith(f"OVERRIDE  {RULE} by A. Lovelace, QA-12")
     assert "PASSED BY OVERRIDE" in done.out
     page = (run / "report.html").read_text()
@@ -99,7 +99,8 @@ def test_an_override_then_an_approval_then_a_merge_that_is_gated_by_itself(
     done = assay_here("merge", run, folder=folder)
     assert (done.code, "0 of the 1 approvals" in done.said) == (3, True), done.err
     done = assay_here("run", "recipe.yaml", folder=folder)
-    assert (done.code, "Nothing was merged" in done.said) == (3, True), done.err
+    assert (done.code, "0 of the 1 approvals" in done.said) == (3, True), done.err
+    assert not (run / "merged").exists()
     done = ask(folder, "--approve", "--key", "stranger.pem")
     assert (done.code, "does not name the key" in done.said) == (2, True)
     done = ask(folder, "--approve", "--key", "approver.pem")
@@ -124,8 +125,35 @@ def test_an_override_then_an_approval_then_a_merge_that_is_gated_by_itself(
     assert (done.code, "the gate refused" in done.said) == (3, True), done.err
     assert json.loads((run / "decision.json").read_text())["target"]["kind"] == "merged"
     done = ask(folder, "--override", RULE, *PLEA, *REASON, "--json")
-    assert (done.code, done.json()["outcome"]) == (0, "PASS BY OVERRIDE"), done.err
-    assert "0 of the 1 approvals" in done.json()["approval"]
+    assert (done.code, done.json()["outcome"]) == (3, "PASS BY OVERRIDE"), done.err
+    assert "0 of the 1 approvals" in done.json()["stopped"]
+
+
+def test_a_report_that_its_own_items_contradict_decides_nothing(
+    refused: Path, tmp_path: Path
+) -> None:
+    folder = copied(refused, tmp_path / "story")
+    run = folder / "runs" / "a-run"
+    before = (run / "decision.json").read_bytes()
+    for kind, task, key, value in (
+        ("adapter", "question_answering", "value", 0.99),
+        ("adapter", "question_answering", "low", 0.95),
+        ("base", "question_answering", "n", 5000),
+    ):
+        path = run / "eval" / kind / "report.json"
+        whole = path.read_text()
+        report = json.loads(whole)
+        figure = report["tasks"][task]["metrics"]["f1"]
+        figure |= {"value": 0.99, "high": 1.0} if key == "low" else {"high": 1.0}
+        figure[key] = value
+        path.write_text(json.dumps(report))
+        done = ask(folder)
+        assert (done.code, f"{kind}: {task}/f1: the report says" in done.said) == (5, True), (
+            done.said
+        )
+        assert (run / "decision.json").read_bytes() == before
+        path.write_text(whole)
+    assert ask(folder).code == 3
 
 
 def with_gate(folder: Path, gate: dict[str, Any]) -> None:
