@@ -46,12 +46,18 @@ class Question:
     """Accepted answers; empty where the passage does not answer."""
 
     document: str
-    """Questions on one document are resampled together."""
+    """Questions on one document are resampled together: on one passage, where a file tells them
+    apart (Miller 2024, arXiv:2411.00640, section 2.2)."""
 
     @property
     def is_answerable(self) -> bool:
         """Whether the passage holds an answer."""
         return any(answer.strip() for answer in self.answers)
+
+
+def passage_name(title: str, number: int) -> str:
+    """Return the document of a question of SQuAD: paragraph ``number`` of an article."""
+    return f"{title}, paragraph {number + 1}"
 
 
 @dataclass(frozen=True)

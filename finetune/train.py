@@ -29,6 +29,7 @@ from finetune.checkpoint import Base, prepare_cpu
 from finetune.config import AdapterConfig, TrainConfig
 from finetune.encoding import Example, collate
 from finetune.errors import InputError, IntegrityError
+from finetune.frozen_blocks import run_once
 from finetune.schedule import Schedule, plain_schedule
 from finetune.trainers import ChatTrainer, ClassificationTrainer
 from finetune.watch import StepInfo, Watch
@@ -106,6 +107,7 @@ def train(
     folder: Path,
     rule: StepRule | None = None,
     on_step: Callable[[StepInfo], None] = lambda _: None,
+    on_rows: Callable[[int], None] = lambda _: None,
 ) -> TrainResult:
     """Train an adapter into ``folder/adapter``; go on from ``folder/checkpoints`` if it is there.
 
@@ -122,6 +124,8 @@ def train(
         folder: the run folder; `checkpoints/`, `training.jsonl` and `adapter/` are written in it.
         rule: a private run's schedule and step; None trains plainly.
         on_step: called after every step.
+        on_rows: where blocks below the first adapted one are run once for each row, before the
+            first step: called with the number of rows done since the last call.
 
     Raises:
         InputError: if there is nothing to train on.
@@ -147,7 +151,10 @@ def train(
 
     checkpoint = last_checkpoint(folder / "checkpoints")
     began = time.monotonic()
-    with _attention_for(model, examples):
+    with (
+        _attention_for(model, examples),
+        _frozen_blocks_once(trainer, [*examples, *held_back], base, on_rows),
+    ):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     num_seconds = time.monotonic() - began
     _check_update(before, parameters, schedule)
@@ -162,6 +169,21 @@ def train(
         best_step=state.best_global_step if held_back else None,
         num_parameters=sum(p.numel() for p in parameters.values()),
     )
+
+
+@contextmanager
+def _frozen_blocks_once(
+    trainer: Any, examples: Sequence[Example], base: Base, on_rows: Callable[[int], None]
+) -> Iterator[None]:
+    """Run the blocks that are not trained once for each row; see `finetune.frozen_blocks`."""
+    if trainer.args.activation_checkpointing:  # its recomputing wants a gradient at the embeddings
+        yield
+        return
+    is_bf16 = base.quantization.compute_dtype == "bfloat16"
+    micro_batches = trainer.to_batch(examples).micro_batches
+    dtype = torch.bfloat16 if is_bf16 else None
+    with run_once(trainer.model, micro_batches, dtype=dtype, on_rows=on_rows):
+        yield
 
 
 def _trainer(

@@ -18,6 +18,7 @@ from datetime import date, time
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from eval.items import passage_name
 from recipes.errors import InputError, Problem
 
 
@@ -141,9 +142,14 @@ def _is_text(values: Any) -> bool:
 
 
 def _squad_rows(path: Path, articles: list[Any], bad: list[Problem]) -> Iterator[Row]:
-    """Yield one row a question of SQuAD 1.1 or 2.0 (Rajpurkar et al. 2016, 2018)."""
+    """Yield one row a question of SQuAD 1.1 or 2.0 (Rajpurkar et al. 2016, 2018).
+
+    Its ``document`` is the passage, which is what questions of one kind depend on; ``article`` is
+    there to be a `data.group`.
+    """
     for a, article in enumerate(articles):
         try:
+            title = article.get("title", f"article {a}")
             for p, paragraph in enumerate(article["paragraphs"]):
                 for q, question in enumerate(paragraph["qas"]):
                     answers = [] if question.get("is_impossible") else question["answers"]
@@ -151,7 +157,8 @@ def _squad_rows(path: Path, articles: list[Any], bad: list[Problem]) -> Iterator
                         f"{path}[{a}].paragraphs[{p}].qas[{q}]",
                         {
                             "id": question["id"],
-                            "document": article.get("title", f"article {a}"),
+                            "document": passage_name(title, p),
+                            "article": title,
                             "context": paragraph["context"],
                             "question": question["question"],
                             "answers": list(dict.fromkeys(x["text"] for x in answers)),

@@ -89,6 +89,7 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
             folder=run.folder,
             rule=rule,
             on_step=_training_bar(open_bar),
+            on_rows=_rows_bar(open_bar, len(examples) + len(held_back)),
         )
     provenance.add(run.folder / RECORD, "training", asdict(result))
     _tidy(run)
@@ -159,6 +160,18 @@ def _training_bar(open_bar: Callable[[str, int], Bar]) -> Callable[[StepInfo], N
         seen = info.step
 
     return on_step
+
+
+def _rows_bar(open_bar: Callable[[str, int], Bar], num_rows: int) -> Callable[[int], None]:
+    """Open the bar at the first rows: most runs have no blocks that are run ahead of training."""
+    bar: Bar | None = None
+
+    def on_rows(num: int) -> None:
+        nonlocal bar
+        bar = bar or open_bar("blocks that are not trained", num_rows)
+        bar.advance(num)
+
+    return on_rows
 
 
 def private_plan(recipe: Recipe, num_examples: int) -> DPPlan:

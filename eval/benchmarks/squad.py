@@ -12,7 +12,7 @@ from eval.batching import Steps
 from eval.benchmarks.choices import requests, tokens_of, values_of
 from eval.benchmarks.files import Row, counted, digest, read_json, records
 from eval.errors import EvaluationError
-from eval.items import Question, check_items
+from eval.items import Question, check_items, passage_name
 from eval.metrics.no_answer import best_threshold, score_at_threshold
 from eval.metrics.squad import exact_match, normalize_answer, token_f1
 from eval.model import LanguageModel, Loglikelihood
@@ -27,7 +27,7 @@ _MAX_NEW_TOKENS = 32
 
 @dataclass(frozen=True)
 class SquadQuestion:
-    """A question with the title of its document, which is in the prompt."""
+    """A question with the title of its article, which is in the prompt."""
 
     question: Question
     title: str
@@ -87,7 +87,7 @@ def squad(path: Path, max_items: int | None = None) -> Task:
     return Task(
         name="squad",
         family="accuracy",
-        version=1,
+        version=2,
         num_items=len(rows),
         fingerprint=fingerprint(
             [REFUSAL, _MAX_NEW_TOKENS, [[item.title, vars(item.question)] for item in items]]
@@ -111,7 +111,7 @@ _REFUSALS = (
     "words and scores it 0. NoAns_f1 is how often none is given where the passage has none: 1 "
     "minus it is the rate of made-up answers; over_refusal_rate is how often one is refused that "
     "exists (lower is better). best_ withdraws answers by their no-answer probability, P(refusal) "
-    "over P(refusal) plus P(answer); the threshold is chosen on one half of the documents and "
+    "over P(refusal) plus P(answer); the threshold is chosen on one half of the passages and "
     "reported on the other, where the script and the harness report it on the questions that it "
     "was chosen on. never_answer_f1 is what a model scores that always declines."
 )
@@ -133,9 +133,9 @@ def read_squad(path: Path) -> tuple[list[SquadQuestion], str]:
     """
     [document] = records([read_json(path)], str(path), is_numbered=False)
     items = [
-        _question(row, article.text("title"), paragraph.text("context"))
+        _question(row, article.text("title"), paragraph.text("context"), number)
         for article in document.rows("data")
-        for paragraph in article.rows("paragraphs")
+        for number, paragraph in enumerate(article.rows("paragraphs"))
         for row in paragraph.rows("qas")
     ]
     check_items("squad", [item.question for item in items])
@@ -143,7 +143,7 @@ def read_squad(path: Path) -> tuple[list[SquadQuestion], str]:
     return items, version.removeprefix("v")
 
 
-def _question(row: Row, title: str, context: str) -> SquadQuestion:
+def _question(row: Row, title: str, context: str, number: int) -> SquadQuestion:
     is_impossible = row.values.get("is_impossible", False)
     answers = () if is_impossible else tuple(a.text("text") for a in row.rows("answers"))
     if not is_impossible and not answers:
@@ -156,7 +156,7 @@ def _question(row: Row, title: str, context: str) -> SquadQuestion:
             context=context,
             question=row.text("question"),
             answers=answers,
-            document=title,
+            document=passage_name(title, number),
         ),
         title,
     )
@@ -165,8 +165,8 @@ def _question(row: Row, title: str, context: str) -> SquadQuestion:
 def tuning_part(rows: Sequence[Question]) -> list[bool]:
     """Return of each question whether the threshold is chosen on it: about half of them.
 
-    Whole documents where there are at least two, drawn by their names, so that a passage is in
-    one part only; else questions, by their ids.
+    Whole passages where there are at least two, drawn by their names, so that each is in one part
+    only; else questions, by their ids.
     """
     documents = {row.document for row in rows}
     keys = [row.document if len(documents) > 1 else row.id for row in rows]

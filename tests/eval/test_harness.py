@@ -214,7 +214,7 @@ def test_a_report_follows_from_its_samples_or_says_where_it_does_not(tmp_path: P
     assert "first/right: the report says" in edited(high=0.99)
     assert "first/right: the report says" in edited(higher_is_better=False)
     assert "first/right: the report says" in edited(metrics={"right": {**_right(whole), "n": 9}})
-    assert "3 items of accuracy" in edited(n=9)
+    assert "9 items of accuracy, and there are 3" in edited(n=9)
     assert "of bias" in edited(family="bias")
     assert "asked in version 9" in edited(version=9)
     assert "other metrics" in edited(metrics={})

@@ -41,7 +41,8 @@ def train_it(
         base,
         rows[:16],
         rows[16:],
-        adapter=AdapterConfig(rank=4, alpha=8.0, dropout=0.1),
+        # one of the two with a block that is run ahead of training
+        adapter=AdapterConfig(rank=4, alpha=8.0, dropout=0.1, last_layers=None if is_chat else 1),
         config=TrainConfig(
             epochs=3,
             batch_size=4,

@@ -148,7 +148,7 @@ def squad(*questions: Any) -> dict[str, Any]:
 def test_squad_files_of_both_versions_give_a_row_a_question(tmp_path: Path, name: str) -> None:
     path = write_bytes(tmp_path / name, json.dumps(squad(SQUAD_V1, SQUAD_V2)).encode())
     found, bad = read(path)
-    shared = {"document": "T", "context": "Ann did."}
+    shared = {"document": "T, paragraph 1", "article": "T", "context": "Ann did."}
     assert [values for _, values in found] == [
         {"id": "q1", "question": "Who?", "answers": ["Ann"], **shared},
         {"id": "q2", "question": "When?", "answers": [], **shared},

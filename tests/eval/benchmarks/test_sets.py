@@ -13,7 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.benchmarks import load
-from eval.benchmarks.squad import no_answer_probability, tuning_part, with_threshold
+from eval.benchmarks.squad import (
+    no_answer_probability,
+    read_squad,
+    tuning_part,
+    with_threshold,
+)
 from eval.items import Question
 from eval.model import Loglikelihood
 from eval.stats import estimate
@@ -271,6 +276,23 @@ def test_the_threshold_is_not_chosen_where_it_is_reported() -> None:
     found = with_threshold([*tuning, *rest])
     assert ["best_f1" in s.scores for s in found] == [False, False, True, True, True]
     assert [s.scores["best_f1"] for s in found[2:]] == [0, 0, 1]  # withdrawn, not, withdrawn
+
+
+def test_questions_on_one_passage_are_one_cluster_and_those_on_one_article_are_not(
+    tmp_path: Path,
+) -> None:
+    def paragraph(*ids: str) -> dict[str, Any]:
+        asked = [{"id": i, "question": "Who?", "answers": [{"text": "Ann"}]} for i in ids]
+        return {"context": "Ann did.", "qas": asked}
+
+    data = [{"title": "T", "paragraphs": [paragraph("1", "2"), paragraph("3")]}]
+    items, _ = read_squad(write(tmp_path / "x.json", {"version": "1.1", "data": data}))
+    assert [item.title for item in items] == ["T"] * 3
+    assert [item.question.document for item in items] == [
+        "T, paragraph 1",
+        "T, paragraph 1",
+        "T, paragraph 2",
+    ]
 
 
 @given(st.lists(st.sampled_from("abcdef"), min_size=2, max_size=20))
