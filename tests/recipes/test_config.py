@@ -79,6 +79,34 @@ def test_a_key_two_levels_down_is_refused_with_its_line_and_the_nearest_key(load
     assert found == [(5, "base.quantisation: unknown key; did you mean quantization?")]
 
 
+def test_each_of_several_rules_of_a_family_is_told_of_on_its_own_line(load: Load) -> None:
+    rules = (
+        "  accuracy:\n"
+        "    - {metric: f1, at_least: 0.5}\n"
+        "    - metric: exact_match\n"
+        "      at_leest: 0.4\n"
+        "    - {metric: f1, at_least: much}\n"
+        "    - f1\n"
+    )
+    text = GOOD.replace("  accuracy: {metric: f1, at_least: 0.5}\n", rules)
+    found = problems_of(load, text)
+    assert (11, "gate.accuracy.1.at_leest: unknown key; did you mean at_least?") in found
+    lines = {line: what for line, what in found if "at_leest" not in what}
+    assert lines.keys() >= {12, 13}
+    assert lines[12].startswith("gate.accuracy.2.at_least:")
+    assert "'much'" in lines[12]
+    assert lines[13].startswith("gate.accuracy.3:")
+    twice = rules.replace("at_leest: 0.4", "at_least: 0.4").replace("much", "0.6")
+    twice = twice.replace("    - f1\n", "")
+    [(line, what)] = problems_of(
+        load, GOOD.replace("  accuracy: {metric: f1, at_least: 0.5}\n", twice)
+    )
+    assert (line, "asked twice: accuracy/f1/at_least" in what) == (7, True), what
+    good = twice.replace("    - {metric: f1, at_least: 0.6}\n", "")
+    recipe = load(GOOD.replace("  accuracy: {metric: f1, at_least: 0.5}\n", good))
+    assert [rule.metric for rule in recipe.gate.rules("accuracy")] == ["f1", "exact_match"]
+
+
 def test_where_nothing_is_near_the_valid_keys_are_listed(load: Load) -> None:
     [(line, what)] = problems_of(load, GOOD + "zzz: 1\n")
     assert line == 9
