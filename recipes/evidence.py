@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from privacy.errors import LedgerError
 from privacy.ledger import LedgerSummary, verify
 from recipes import config, data, domains
@@ -31,7 +33,7 @@ class Evidence:
     """Of the run or the release."""
 
     recipe: Recipe | None = None
-    """Not known of a release, which holds no settings."""
+    """Of a release, with file names instead of paths; None where it holds no settings."""
 
     source: Path | None = None
     """Where the recipe's relative paths start."""
@@ -117,10 +119,19 @@ def _release(target: Path) -> Evidence:
         str(record.get("name", target.name)),
         record["is_private"] is True,
         folder=target,
+        recipe=_settings(target / "evidence" / "recipe.json"),
         record=record,
         rows_missing="a release holds no rows",
         is_trained=True,
     )
+
+
+def _settings(path: Path) -> Recipe | None:
+    """Return the settings that a release holds; None where it holds none that can be read."""
+    try:
+        return Recipe.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 def _rows(

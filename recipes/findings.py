@@ -164,7 +164,7 @@ def _fingerprints(evidence: Evidence) -> Iterator[tuple[str, str]]:
 def label_finding(evidence: Evidence) -> Finding:
     """Say whether names that the model carries come from private rows."""
     if evidence.recipe is None:
-        return finding("L4", "not_checked", "a release does not say where its labels come from")
+        return finding("L4", "not_checked", "nothing says where the labels come from")
     if evidence.recipe.recipe != "classification":
         return finding("L4", "pass", "the tokenizer is the base's; nothing is learned from rows")
     if not evidence.rows:
@@ -295,7 +295,7 @@ def _neighbours(evidence: Evidence, summary: LedgerSummary | None) -> Finding:
 def lineage_finding(evidence: Evidence) -> Finding:
     """Say what is known of the base."""
     if evidence.recipe is None:
-        return finding("L8", "not_checked", "a release does not hold its base")
+        return finding("L8", "not_checked", "nothing says what the base is")
     checkpoint = evidence.recipe.base.checkpoint
     if (Path(checkpoint).expanduser() / "merge.json").is_file():
         told = (

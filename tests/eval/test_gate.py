@@ -502,6 +502,21 @@ def test_a_budget_holds_size_and_time_and_fails_where_none_was_recorded(
     assert [check.outcome for check in decision.checks] == outcomes
 
 
+def test_a_budget_of_one_thing_asks_nothing_of_the_other_and_time_of_nothing_is_not_known() -> None:
+    seen = replace(report(f1=f1(0.5)), num_seconds=1.0)
+    for rule, name in (
+        (BudgetRule(size_gb_at_most=1.0), "budget/size_gb_at_most"),
+        (BudgetRule(seconds_per_item_at_most=1.0), "budget/seconds_per_item_at_most"),
+    ):
+        (check,) = decided(GatePolicy(budget=rule), seen, Facts(size_bytes=1)).checks
+        assert (check.name, check.passed) == (name, True)
+    empty = replace(reports(), num_seconds=1.0)
+    (check,) = decided(
+        GatePolicy(budget=BudgetRule(seconds_per_item_at_most=1.0)), empty, Facts()
+    ).checks
+    assert (check.passed, "not recorded" in check.reason) == (False, True)
+
+
 def test_evidence_that_nobody_found_fails_and_of_a_merge_is_asked_once_there_is_one() -> None:
     policy = GatePolicy(evidence=("privacy_self_test", "merge_proof", "merged/x.json:a"))
     (check,) = decided(policy, report(f1=f1(0.5)), Facts()).checks

@@ -14,7 +14,9 @@ import pytest
 
 from privacy.ledger import verify
 from privacy.report import FIELDS, PrivacyReport
+from recipes import config
 from recipes.privacy_page import gaps, render
+from recipes.release.facts import public_recipe
 from tests.cli import assay_here, rows_of, write_recipe, write_rows
 
 pytestmark = pytest.mark.slow
@@ -171,6 +173,18 @@ def test_a_release_is_audited_and_reported_too(story: Path, tmp_path: Path) -> N
     assert report["utility"]["metrics"][0]["value"]["source"].startswith("decision.json: checks")
     source = report["mechanism"]["sample_rate"]["source"]
     assert source == "evidence/ledger.jsonl, line 1: plan.sample_rate"
+    told = {f["id"]: f["status"] for f in found["findings"]}
+    settings = public_recipe(config.load(run / "resolved.yaml"))
+    (release / "evidence" / "recipe.json").write_text(json.dumps(settings))
+    found = assay_here("audit", release, "--json", folder=tmp_path).json()
+    now = {f["id"]: f["status"] for f in found["findings"]}
+    assert found["num_failed"] == 0, found
+    assert [*now.values()].count("not_checked") < [*told.values()].count("not_checked")
+    settings["train"]["class_weights"] = "balanced"
+    (release / "evidence" / "recipe.json").write_text(json.dumps(settings))
+    found = assay_here("audit", release, "--json", folder=tmp_path).json()
+    assert found["num_failed"] == 1, found
+    (release / "evidence" / "recipe.json").unlink()
     (release / "evidence" / "samples").mkdir()
     scores = release / "evidence" / "samples" / "x.jsonl"
     scores.write_text('{"id": "ab12", "scores": {"correct": 1.0}, "prompt": ""}\n')
