@@ -102,6 +102,25 @@ def test_the_adapter_itself_is_loaded_and_merged(tiny_base: Path, adapter: Path)
     merge(tiny_base, adapter, adapter.parent / "merged")
 
 
+# files
+
+
+def test_a_folder_without_weights_or_with_settings_that_are_none_is_refused(
+    tiny_base: Path, adapter: Path
+) -> None:
+    settings, weights = adapter / "adapter_config.json", adapter / "adapter_model.safetensors"
+    whole, kept = settings.read_text(), weights.read_bytes()
+    weights.unlink()
+    check_refused(tiny_base, adapter, "has no adapter_model.safetensors")
+    weights.write_bytes(kept)
+    settings.write_text('["LORA"]')
+    check_refused(tiny_base, adapter, "is no JSON object")
+    settings.write_text(
+        json.dumps({k: v for k, v in json.loads(whole).items() if k != "peft_type"})
+    )
+    check_refused(tiny_base, adapter, "does not say peft_type: LORA", InputError)
+
+
 # tensors
 
 CHANGES: dict[str, tuple[Callable[[dict[str, Tensor]], object], str]] = {
