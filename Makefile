@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 RECIPE ?= qa
 PRIVATE ?=
+# two workers of one thread each; a file's tests share what its fixtures made
+TWO := -n 2 --dist loadfile
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
@@ -33,10 +35,10 @@ check: setup ## style, types, and the rule that the pillars know nothing of one 
 	$(BIN)/lint-imports
 
 test: setup ## everything that is quick
-	OMP_NUM_THREADS=2 $(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(TWO)
 
 test-all: setup ## with the slow ones, the real checkpoint and the reference implementations
-	OMP_NUM_THREADS=2 $(BIN)/pytest -m "not gpu" --hypothesis-profile=search
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(TWO) -m "not gpu" --hypothesis-profile=search
 
 bench: setup ## our training beside trl's as shipped, as ratios
 	$(BIN)/python tests/bench/train.py

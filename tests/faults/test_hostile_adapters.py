@@ -166,12 +166,17 @@ def test_tensors_that_are_not_the_updates_are_refused(
     check_refused(tiny_base, adapter, message)
 
 
-def test_a_missing_magnitude_is_refused(tiny_base: Path, made: Path, tmp_path: Path) -> None:
+def test_a_magnitude_that_is_missing_or_of_another_shape_is_refused(
+    tiny_base: Path, made: Path, tmp_path: Path
+) -> None:
     folder = Path(shutil.copytree(made / "dora", tmp_path / "adapter"))
     edit(folder / "adapter_config.json", use_dora=False)
     check_refused(tiny_base, folder, "lora_magnitude_vector', which is no part of an update")
     edit(folder / "adapter_config.json", use_dora=True)
-    tensors(folder, lambda t: t.pop(Q.replace("A.weight", "magnitude_vector")))
+    magnitude = Q.replace("A.weight", "magnitude_vector")
+    tensors(folder, lambda t: t.update({magnitude: t[magnitude][:32].clone()}))
+    check_refused(tiny_base, folder, r"\(32,\) magnitudes for 64 rows")
+    tensors(folder, lambda t: t.pop(magnitude))
     check_refused(tiny_base, folder, "lacks .*lora_magnitude_vector")
 
 
