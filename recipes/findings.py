@@ -287,7 +287,8 @@ def _neighbours(evidence: Evidence, summary: LedgerSummary | None) -> Finding:
         summary.plan.delta,
     )
     told = (
-        f"{len(others)} other runs on the same rows stand beside this one, on no account: {advice}"
+        f"{len(others)} more {'run' if len(others) == 1 else 'runs'} on the same rows, beside this "
+        f"one and on no account: {advice}"
     )
     return finding("A5", "warn", told, f"together: {provable.said(together)}")
 
