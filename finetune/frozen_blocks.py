@@ -80,8 +80,9 @@ def run_once(
 
     Yields:
         How many blocks are skipped. Zero, and no difference at all, where `num_frozen` is zero,
-        too much would have to be kept, or the model then answers otherwise (one micro-batch is
-        tried), as one does that scales what its embeddings give.
+        too much would have to be kept, or the model then answers otherwise on the micro-batch
+        with the longest rows, as one does that scales what its embeddings give, or that counts
+        its blocks to tell which of them see a window only.
     """
     count = num_frozen(model)
     decoder = _decoder(model)
@@ -99,11 +100,12 @@ def run_once(
             for key, row_TD in zip(_keys(batch), hidden_BTD, strict=True):
                 kept[key] = row_TD[: len(key) // 8].clone()
             on_rows(len(hidden_BTD))
-        wanted = decoder(**_inputs(decoder, micro_batches[0])).last_hidden_state
+        tried = max(micro_batches, key=lambda batch: batch["input_ids"].shape[1])
+        wanted = decoder(**_inputs(decoder, tried)).last_hidden_state
     with _answering(decoder, kept, count):
         with torch.no_grad(), _autocast(dtype):
-            seen = decoder(**_inputs(decoder, micro_batches[0])).last_hidden_state
-        mask = micro_batches[0]["attention_mask"].bool()
+            seen = decoder(**_inputs(decoder, tried)).last_hidden_state
+        mask = tried["attention_mask"].bool()
         model.train(was_training)
         if _is_close(seen[mask], wanted[mask]):
             yield count
