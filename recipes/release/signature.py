@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,4 +200,8 @@ def _reason(error: Exception) -> str:
 
     if isinstance(error, InvalidSignature):
         return "the signature is not by the key that was given"
-    return " ".join(str(error).split()) or type(error).__name__
+    told = " ".join(str(error).split())
+    # a name each, without the two digests as Python writes bytes
+    if changed := re.findall(r"Hash mismatch for \\?'([^'\\]*)", told):
+        return f"Signature mismatch: {', '.join(changed)}"
+    return told or type(error).__name__

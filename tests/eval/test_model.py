@@ -131,6 +131,26 @@ def test_where_tries_change_the_scores_requests_are_read_apart(
     assert "one request at a time" in caplog.text
 
 
+def test_in_16_bits_rounding_is_told_from_a_mask_that_is_not_heeded(
+    causal_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = copy.deepcopy(causal_model).bfloat16()
+    for parameter in model.parameters():
+        parameter.data *= 3  # sure of itself, so that a wrong context shows
+    engine = LanguageModel(model, tokenizer)
+    engine.score(REQUESTS)
+    assert engine._scorer._takes_tries is True
+
+    def itself_alone(_: Scorer, sees_B1NM: Any) -> Any:
+        N, M = sees_B1NM.shape[2:]
+        return torch.eye(M, dtype=torch.bool)[M - N :].expand_as(sees_B1NM)
+
+    monkeypatch.setattr(Scorer, "_mask", itself_alone)
+    engine = LanguageModel(model, tokenizer)
+    engine.score(REQUESTS)
+    assert engine._scorer._takes_tries is False
+
+
 def test_a_text_that_opens_with_the_start_token_is_not_given_a_second_one(
     causal_model: Any, tokenizer: Any
 ) -> None:
