@@ -174,7 +174,7 @@ def _cost(facts: Facts) -> str:
     gpus = ", ".join(machine["gpus"]) or "no GPU"
     parts = [
         f"Training: {training['num_seconds']:,.0f} s for {training['num_parameters']:,} trained "
-        f"parameters on {machine['cores']} cores and {plain(gpus)}."
+        f"parameters on {machine['cores']} core(s) and {plain(gpus)}."
         if training
         else "The cost of training was not recorded.",
         f"Evaluation: {facts.report['num_seconds']:,.1f} s.",
