@@ -94,7 +94,7 @@ def run_once(
     was_training = model.training
     model.eval()
     kept: dict[bytes, Tensor] = {}
-    with torch.no_grad(), _autocast(dtype):
+    with torch.no_grad(), _autocast(decoder.device.type, dtype):
         for batch in micro_batches:
             hidden_BTD = _up_to(decoder, count, batch)
             for key, row_TD in zip(_keys(batch), hidden_BTD, strict=True):
@@ -103,7 +103,7 @@ def run_once(
         tried = max(micro_batches, key=lambda batch: batch["input_ids"].shape[1])
         wanted = decoder(**_inputs(decoder, tried)).last_hidden_state
     with _answering(decoder, kept, count):
-        with torch.no_grad(), _autocast(dtype):
+        with torch.no_grad(), _autocast(decoder.device.type, dtype):
             seen = decoder(**_inputs(decoder, tried)).last_hidden_state
         mask = tried["attention_mask"].bool()
         model.train(was_training)
@@ -177,8 +177,7 @@ def _keys(batch: dict[str, Tensor]) -> list[bytes]:
     return [ids[:n].numpy().tobytes() for ids, n in rows]
 
 
-def _autocast(dtype: torch.dtype | None) -> Any:
-    kind = "cuda" if torch.cuda.is_available() else "cpu"
+def _autocast(kind: str, dtype: torch.dtype | None) -> Any:
     return torch.autocast(kind, dtype or torch.bfloat16, enabled=dtype is not None)
 
 

@@ -29,7 +29,7 @@ from finetune.checkpoint import Base, prepare_cpu
 from finetune.config import AdapterConfig, TrainConfig
 from finetune.encoding import Example, collate
 from finetune.errors import InputError, IntegrityError
-from finetune.frozen_blocks import run_once
+from finetune.frozen_blocks import num_frozen, run_once
 from finetune.schedule import Schedule, plain_schedule
 from finetune.trainers import ChatTrainer, ClassificationTrainer
 from finetune.watch import StepInfo, Watch
@@ -176,7 +176,8 @@ def _frozen_blocks_once(
     trainer: Any, examples: Sequence[Example], base: Base, on_rows: Callable[[int], None]
 ) -> Iterator[None]:
     """Run the blocks that are not trained once for each row; see `finetune.frozen_blocks`."""
-    if trainer.args.activation_checkpointing:  # its recomputing wants a gradient at the embeddings
+    # recomputing wants a gradient at the embeddings; and most runs need not pad all their rows here
+    if trainer.args.activation_checkpointing or not num_frozen(trainer.model):
         yield
         return
     is_bf16 = base.quantization.compute_dtype == "bfloat16"
