@@ -194,6 +194,33 @@ def test_a_tokenizer_that_cannot_stop_is_refused(copy_of_base: Path) -> None:
         checkpoint.load_tokenizer(copy_of_base)
 
 
+@pytest.mark.parametrize(
+    ("vendor", "flags", "expected"),
+    [
+        ("GenuineIntel", "avx2 avx512_bf16 amx_bf16", torch.bfloat16),
+        ("GenuineIntel", "avx2 avx512_bf16", torch.float32),
+        ("AuthenticAMD", "avx2 avx512_bf16", torch.bfloat16),
+        ("AuthenticAMD", "avx2", torch.float32),
+    ],
+)
+def test_a_cpu_computes_in_bfloat16_only_where_its_products_are_faster(
+    vendor: str, flags: str, expected: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: fpu {flags}\nbugs\t\t: none\n"
+    (tmp_path / "cpuinfo").write_text(core * 2)
+    monkeypatch.setattr(checkpoint, "_PROCESSOR", tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert checkpoint.compute_dtype() == expected
+
+
+def test_a_machine_that_says_nothing_of_its_processor_computes_in_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "_PROCESSOR", tmp_path / "absent")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert checkpoint.compute_dtype() == torch.float32
+
+
 def test_the_record_of_a_4_bit_base_says_how_its_weights_are_held(tiny_base: Path) -> None:
     record = tiny.load_base(tiny_base, "nf4", dtype="bfloat16").quantization
     assert (record.kind, record.block_size, record.is_double) == ("nf4", 64, True)
