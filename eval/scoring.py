@@ -21,7 +21,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from eval.batching import batches, pad
 from eval.errors import EvaluationError
 from eval.tokens import Tokens
-from eval.trie import Trie, build, groups, shared_prefix
+from eval.trie import Trie, build, common, groups, shared_prefix
 
 Scores = list[tuple[float, int, bool]]
 """Of each scored piece of a request: summed log-likelihood in nats, number of tokens, and whether
@@ -33,6 +33,7 @@ _ROWS_AT_ONCE = 512  # of float32 logits: 0.25 GB at a vocabulary of 128,000
 _NORMS_AT_ONCE = 16  # rows that stay in a core's cache: 0.75 of the time that 64 take
 _WORTH_KEEPING = 8  # tokens; a shorter prefix costs less than keeping it
 _MAX_NODES = 1024  # of a trie: its mask is dense
+_CHECKED = 16  # tokens of a shared text that the check of tries reads
 
 CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
 """What a model calls its keys and values, given and returned: renamed by transformers 5.24."""
@@ -195,17 +196,23 @@ class Scorer:
     ) -> bool:
         """Return whether this model gives the same scores when requests are read as tries.
 
-        Tried on the first and last request of two short groups of unequal length together, so
-        that one is padded. Short ones, because the check is paid for by every evaluation.
+        Tried on the first and last request of two groups of unequal length together, so that one
+        is padded. They are shortened, because the check is paid for by every evaluation.
         """
         if getattr(self._model.config, "_attn_implementation", None) not in ("sdpa", "eager"):
             return False
-        pairs = [sorted({members[0], members[-1]}) for members in merged]
-        sizes = [sum(len(requests[i].ids) for i in pair) for pair in pairs]
+        pairs = [
+            _shortened([requests[i] for i in sorted({members[0], members[-1]})], skip)
+            for members in merged
+        ]
+        skip = min(skip, _CHECKED)
+        sizes = [sum(len(request.ids) for request in pair) for pair in pairs]
         by_size = sorted(range(len(pairs)), key=lambda k: (len(pairs[k]) == 1, sizes[k]))
         longer = [k for k in by_size if sizes[k] > sizes[by_size[0]]]
         tried = [pairs[k] for k in (by_size[0], *longer[:1])]
-        tries = [build(requests, members, skip) for members in tried]
+        requests = [request for pair in tried for request in pair]
+        places = iter(range(len(requests)))
+        tries = [build(requests, [next(places) for _ in pair], skip) for pair in tried]
         try:
             kept = self._read_prefix(requests[0].ids[:skip]) if skip else None
             found = self._read_tries(tries, requests, skip, kept)
@@ -246,6 +253,25 @@ class Scorer:
 
     def _pad(self, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         return pad(sequences, self._pad_id, self._device)
+
+
+def _shortened(group: Sequence[Tokens], skip: int) -> list[Tokens]:
+    """Cut tokens out of what a group's requests share before anything is predicted.
+
+    Left are at most `_CHECKED` tokens of the prefix that is kept (the first ``skip``), and as many
+    of what the group shares behind it: enough to see whether a mask, positions and keys from
+    before are heeded.
+    """
+    shared = min(common(group[0].inputs, group[-1].inputs), *(one.first_row for one in group))
+    before, behind = max(0, skip - _CHECKED), max(skip, shared - _CHECKED)
+    return [
+        Tokens(
+            one.ids[before:skip] + one.ids[behind:],
+            one.owners[before:skip] + one.owners[behind:],
+            one.num_pieces,
+        )
+        for one in group
+    ]
 
 
 def _sums(
