@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,7 @@ def begin(source: Path, recipe: Recipe, base: Base, parts: Parts[Any]) -> dict[s
         "started": now(),
         "versions": {name: _version(name) for name in LIBRARIES}
         | {"python": platform.python_version()},
+        "commit": commit(),
         "machine": machine(),
     }
 
@@ -79,6 +82,32 @@ def machine() -> dict[str, Any]:
         "gpus": gpus,
         "system": platform.system(),
     }
+
+
+def commit() -> str | None:
+    """Return the commit of Assay that runs, with ``-dirty`` where its files were changed since.
+
+    Known of a checkout, and of what pip installed from a repository; None of any other.
+    """
+    try:
+        told = importlib.metadata.distribution("assay").read_text("direct_url.json")
+    except importlib.metadata.PackageNotFoundError:
+        told = None
+    installed = json.loads(told or "{}").get("vcs_info", {}).get("commit_id")
+    if installed:
+        return str(installed)
+    ours = Path(__file__).resolve().parents[1]
+    git = ["git", "-C", str(ours)]
+    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        top, found = (
+            subprocess.run([*git, *what], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+            for what in (["rev-parse", "--show-toplevel"], describe)
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    # a package inside somebody else's repository is not of its commit
+    return found if Path(top) == ours else None
 
 
 def now() -> str:

@@ -39,6 +39,7 @@ _RECORD_KEYS = (
     "finished",
     "versions",
     "machine",
+    "commit",
     "training",
     "privacy_self_test",
 )
