@@ -536,6 +536,8 @@ def _show_outcome(outcome: Any) -> None:
         print(f"  approval: {outcome.approval}")
     if outcome.epsilon is not None:
         print(f"  epsilon spent: {outcome.epsilon:.3f}")
+    if outcome.privacy:
+        print(f"  privacy report: {outcome.privacy}")
     if outcome.merged:
         print(f"  merged model: {outcome.merged}")
     word = {"PASS": "PASSED", "FAIL": "REFUSED", "PASS BY OVERRIDE": "PASSED BY OVERRIDE"}

@@ -61,6 +61,11 @@ class Evidence:
         """Name a file of the run as it is called in this folder."""
         return f"evidence/{file}" if self.kind == "release" else file
 
+    @property
+    def settings(self) -> str:
+        """Name the file that the settings of a run or release stand in."""
+        return "evidence/recipe.json" if self.kind == "release" else "resolved.yaml"
+
     def summary(self) -> LedgerSummary | None:
         """Return what the ledger says; None where it is missing or not to be believed."""
         if self.ledger is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune import merge as merging
-from recipes import approvals, decisions, domains, gating, merged, page, provenance
+from recipes import approvals, auditing, decisions, domains, gating, merged, page, provenance
 from recipes.console import Narrator
 from recipes.domains import Domain
 from recipes.errors import GateRefused
@@ -30,6 +30,9 @@ class Outcome:
     decision: dict[str, Any]
     merged: str | None
     epsilon: float | None
+    privacy: str | None
+    """Path of the privacy report's page; None of a plain run."""
+
     outcome: str
     """PASS, FAIL, UNDECIDED or PASS BY OVERRIDE."""
 
@@ -113,6 +116,9 @@ def _require_open(run: Run, kind: str) -> None:
 def _finish(run: Run, domain: Domain, decision: dict[str, Any], folder: Path | None) -> Outcome:
     report = page.write(run, domain)
     provenance.finish(run.folder / RECORD)
+    papers: dict[str, str] = {}
+    if run.recipe.privacy is not None:
+        _, papers = auditing.audit_and_report(run.folder, run.folder / "privacy")
     return Outcome(
         run=str(run.folder),
         passed=decision["passed"],
@@ -120,6 +126,7 @@ def _finish(run: Run, domain: Domain, decision: dict[str, Any], folder: Path | N
         decision=decision,
         merged=str(folder) if folder and decision["passed"] else None,
         epsilon=spent(run),
+        privacy=papers.get("privacy.html"),
         outcome=decision["outcome"],
         approval=approvals.in_words(decision),
         stopped="; ".join(approvals.missing(decision)) if decision["passed"] else "",

@@ -279,7 +279,7 @@ def _account(evidence: Evidence) -> fields.Account:
     lines = f"{found.file}, lines 2 to {found.num_runs + 1}"
     spent: float | str = found.spent if math.isfinite(found.spent) else "unbounded"
     return fields.Account(
-        file=Known(value=found.file, source="resolved.yaml: privacy.budget.file"),
+        file=Known(value=found.file, source=f"{evidence.settings}: privacy.budget.file"),
         num_runs=Known(value=found.num_runs, source=lines),
         epsilon=Known(value=spent, source=f"PLD of all runs, from {lines}"),
         limit=Known(value=found.limit, source=f"{found.file}, line 1: epsilon"),
@@ -293,13 +293,13 @@ def _trained(from_: Sources) -> fields.Trained:
     if covered:
         coverage = from_.ledger(", ".join(covered), "lines 2 and below: covered")
     recipe = from_.evidence.recipe
-    adapter: Stated = Missing(missing="a release does not hold the adapter's settings")
+    adapter: Stated = Missing(missing="the settings cannot be read")
     if recipe is not None:
         targets = recipe.adapter.targets
         named = targets if isinstance(targets, str) else ", ".join(targets)
         adapter = Known(
             value=f"LoRA of rank {recipe.adapter.rank} on {named}",
-            source="resolved.yaml: adapter",
+            source=f"{from_.evidence.settings}: adapter",
         )
     base = from_.record("base", "checkpoint")
     if isinstance(base, Known):

@@ -65,7 +65,8 @@ class Sources:
         if recipe is not None and recipe.privacy is not None:
             value = getattr(recipe.privacy.report, key)
             if value is not None:
-                return Known(value=value, source=f"resolved.yaml: privacy.report.{key}")
+                source = f"{self.evidence.settings}: privacy.report.{key}"
+                return Known(value=value, source=source)
         return Missing(missing=f"{what} is not recorded", to_be_completed_by=OFFICER)
 
     @property

@@ -32,6 +32,8 @@ INSTRUCTIONS = "VERIFY.md"
 LEDGER = "evidence/ledger.jsonl"
 MERGE = "merge.json"
 PRIVACY, PRIVACY_TEXT = "evidence/privacy.json", "PRIVACY.md"
+"""The privacy report of a private run, and what every release says of privacy on one page."""
+
 PROVENANCE = "attestations/provenance.dsse.json"
 RECIPE = "evidence/recipe.json"
 RECORD = "evidence/record.json"
@@ -54,7 +56,6 @@ REQUIRED = (
     HUB_CARD,
     INSTRUCTIONS,
     MERGE,
-    PRIVACY,
     PRIVACY_TEXT,
     RECIPE,
     RECORD,
@@ -72,10 +73,11 @@ HANDED_OVER = (
     "gguf/Modelfile",
 )
 """What `recipes.handover` adds."""
+_OF_PRIVATE_RUNS = (LEDGER, PRIVACY, "evidence/privacy.schema.json", "evidence/privacy.html")
 _GGUF = r"gguf/model-[A-Z0-9_]+\.gguf"
 
 _ALLOWED = frozenset(
-    (*REQUIRED, *MODEL_FILES, *HANDED_OVER, LEDGER, PROVENANCE, SIGNATURE, TEST_RESULT),
+    (*REQUIRED, *MODEL_FILES, *HANDED_OVER, *_OF_PRIVATE_RUNS, PROVENANCE, SIGNATURE, TEST_RESULT),
 )
 
 _RUNS_CODE = ("_attn_implementation_internal", "auto_map", "custom_pipelines", "trust_remote_code")

@@ -7,11 +7,10 @@ the hazards that the number does not show. A plain run says as plainly that it p
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from recipes.files import write_json, write_text
+from recipes.auditing import audit_and_report
+from recipes.files import write_text
 from recipes.release.facts import Facts
 from recipes.release.layout import LEDGER, PRIVACY, PRIVACY_TEXT
 from recipes.release.markdown import joined, plain, said, table, warnings
@@ -32,31 +31,10 @@ _HAZARDS = (
 
 
 def write(folder: Path, facts: Facts) -> None:
-    """Write the privacy evidence of a release: values for machines, a page for people."""
-    write_json(folder / PRIVACY, values(facts))
+    """Write PRIVACY.md, and of a private run the privacy report, from what the release holds."""
+    if facts.privacy is not None:
+        audit_and_report(folder, (folder / PRIVACY).parent)
     write_text(folder / PRIVACY_TEXT, page(facts))
-
-
-def values(facts: Facts) -> dict[str, Any]:
-    """Return the statement as JSON values."""
-    stated = facts.privacy
-    if stated is None:
-        return {"schema": 1, "is_private": False, "guarantee": None}
-    return {
-        "schema": 1,
-        "is_private": True,
-        "guarantee": asdict(stated),
-        "trust_model": _TRUST,
-        "hazards": list(_HAZARDS),
-        "randomness": "the operating system's generator, without a seed",
-        "account": LEDGER,
-        "self_test": facts.record.get("privacy_self_test", []),
-        "implementation": {
-            name: facts.record["versions"].get(name)
-            for name in ("assay", "torch", "dp-accounting", "opacus")
-        },
-        "data_rights": facts.card.data_rights,
-    }
 
 
 def page(facts: Facts) -> str:
@@ -106,6 +84,7 @@ def _guarantee(facts: Facts) -> list[list[str]]:
         "clipping norm": f"{stated.clipping_norm:g}",
         "steps charged, and planned": f"{stated.steps_charged} of {stated.steps_planned}",
         "account, hash-chained": f"`{LEDGER}`",
+        "every figure with its source": f"`{PRIVACY}`",
         "other accountants": f"PRV {stated.epsilon_prv:.4g}, RDP {stated.epsilon_rdp:.4g}",
         "if batches were not drawn at random": f"{stated.epsilon_without_amplification:.4g}",
         "if neighbours replace a unit": f"{stated.epsilon_replace_one:.4g}",

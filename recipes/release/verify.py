@@ -131,7 +131,7 @@ def _papers_problems(
 ) -> Iterator[str]:
     """Hold the papers against the weights and against one another."""
     papers: dict[str, Any] = {}
-    for name in (layout.ABOUT, layout.DECISION, layout.MERGE, layout.REPORT, layout.PRIVACY):
+    for name in (layout.ABOUT, layout.DECISION, layout.MERGE, layout.REPORT, layout.RECORD):
         try:
             papers[name] = _read(folder, name)
         except (OSError, ValueError) as error:
@@ -142,7 +142,7 @@ def _papers_problems(
         about = papers[layout.ABOUT]
         verdict = read_verdict(papers[layout.DECISION])
         yield from _evidence_problems(folder, papers, verdict, hashes)
-        yield from _privacy_problems(folder, papers[layout.PRIVACY], files)
+        yield from _privacy_problems(folder, papers[layout.RECORD], files)
         if about["outcome"] != verdict.outcome:
             yield f"{layout.ABOUT} says {about['outcome']}, the decision {verdict.outcome}"
         if hashes.get(layout.CARD) != hashes.get(layout.HUB_CARD):
@@ -200,31 +200,35 @@ def _figure_problems(report: Mapping[str, Any], verdict: Verdict) -> Iterator[st
 
 
 def _privacy_problems(
-    folder: Path, said: Mapping[str, Any], files: Mapping[str, Path]
+    folder: Path, record: Mapping[str, Any], files: Mapping[str, Path]
 ) -> Iterator[str]:
-    if said["is_private"] is not (layout.LEDGER in files):
-        yield f"{layout.PRIVACY} and {layout.LEDGER} disagree on whether the run was private"
-    elif said["is_private"]:
-        from privacy.ledger import verify as verify_ledger
-
-        guarantee = said["guarantee"]
-        try:
-            ledger = verify_ledger(folder / layout.LEDGER)
-            spent = ledger.epsilon_spent
-        except (LedgerError, PrivacyError) as error:
-            yield f"{layout.LEDGER}: {error}"
+    for name in (layout.LEDGER, layout.PRIVACY):
+        if record["is_private"] is not (name in files):
+            yield f"{layout.RECORD} and {name} disagree on whether the run was private"
             return
-        is_same = (
-            guarantee["steps_charged"] == ledger.steps_charged
-            and guarantee["delta"] == ledger.plan.delta
-            and guarantee["unit"] == ledger.plan.unit
-            and abs(guarantee["epsilon"] - spent) <= _EPSILON_TOLERANCE * spent
+    if not record["is_private"]:
+        return
+    from privacy.ledger import verify as verify_ledger
+
+    said = _read(folder, layout.PRIVACY)
+    epsilon = said["epsilon"]["pld"]["value"]
+    try:
+        ledger = verify_ledger(folder / layout.LEDGER)
+        spent = ledger.epsilon_spent
+    except (LedgerError, PrivacyError) as error:
+        yield f"{layout.LEDGER}: {error}"
+        return
+    is_same = (
+        said["steps"]["charged"]["value"] == ledger.steps_charged
+        and said["epsilon"]["delta"]["value"] == ledger.plan.delta
+        and said["unit"]["unit"]["value"] == ledger.plan.unit
+        and abs(epsilon - spent) <= _EPSILON_TOLERANCE * spent
+    )
+    if not is_same:
+        yield (
+            f"{layout.PRIVACY} states epsilon {epsilon:.4g}, its account gives {spent:.4g} for "
+            f"{ledger.steps_charged} steps"
         )
-        if not is_same:
-            yield (
-                f"{layout.PRIVACY} states epsilon {guarantee['epsilon']:.4g}, its account gives "
-                f"{spent:.4g} for {ledger.steps_charged} steps"
-            )
 
 
 def _attestation_problems(

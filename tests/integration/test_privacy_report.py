@@ -53,6 +53,18 @@ def story(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
     return folder
 
 
+def test_a_private_run_writes_its_report_by_itself(story: Path, values: dict[str, Any]) -> None:
+    own = json.loads((story / "runs" / "a-run" / "privacy" / "privacy.json").read_text())
+    assert PrivacyReport.model_validate_json(json.dumps(own))
+    # the later audit looks through more files: those of the first report
+    seen, again = (
+        one | {"made": "", "checklist": [(c["id"], c["status"]) for c in one["checklist"]]}
+        for one in (own, values)
+    )
+    assert seen == again
+    assert (story / "runs" / "a-run" / "privacy" / "privacy.html").is_file()
+
+
 @pytest.fixture(scope="module")
 def values(story: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((story / "privacy" / "privacy.json").read_text())

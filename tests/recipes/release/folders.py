@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from eval.task import Report, Sample, Target, Task, TaskResult
 from finetune.identity import identity
 from privacy.ledger import Ledger
 from privacy.plan import PrivacyConfig, make_plan
+from privacy.self_test import Check
 from recipes import config, domains, provenance
 from recipes.files import sha256_file, write_json
 from recipes.gating import gate
@@ -56,8 +58,8 @@ def make_run(folder: Path, base: Path, *, is_private: bool = False, **sections: 
     training = {"num_steps": 3, "num_tokens": 4372, "num_seconds": 1.2, "num_parameters": 8704}
     if is_private:
         training["num_tokens"] = None
-        checks = [{"name": "clip", "passed": True, "detail": "no row above the bound"}]
-        record["privacy_self_test"] = checks
+        line = Check("clip", True, 1.0, 0.0, 1.0, "at most 1", "no row above the bound")
+        record["privacy_self_test"] = [asdict(line)]
         _charge(run, len(domain.parts.train))
     paths = {"resumed_from": str(folder / "checkpoints")}
     finished = {"status": "complete", "finished": provenance.now()}

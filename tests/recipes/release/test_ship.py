@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from huggingface_hub import ModelCard
 from eval import harness
 from eval.policy import GatePolicy, Rule
 from eval.stats import paired_difference
+from privacy.report import PrivacyReport
 from recipes import config, domains
 from recipes.dsse import open_signed, read_public_key
 from recipes.errors import GateRefused, InputError, ReleaseDiffers
@@ -42,6 +45,16 @@ def text_of(release: Path, name: str) -> str:
 
 def json_of(release: Path, name: str) -> Any:
     return json.loads(text_of(release, name))
+
+
+@contextmanager
+def edited(path: Path, change: Callable[[Any], object]) -> Iterator[None]:
+    whole = path.read_bytes()
+    edit(path, change)
+    try:
+        yield
+    finally:
+        path.write_bytes(whole)
 
 
 def first_lines(release: Path, name: str) -> str:
@@ -448,8 +461,12 @@ def test_a_private_run_ships_its_statement_and_verify_holds_it_to_its_account(
     run = make_run(tmp_path / "story", tiny_base, is_private=True)
     out = ship(run, tmp_path / "release", signer=keys.signer)
     said = json_of(out, "evidence/privacy.json")
-    assert said["guarantee"]["unit"] == "example"
-    assert 0 < said["guarantee"]["epsilon"] <= 8
+    PrivacyReport.model_validate_json((out / "evidence/privacy.json").read_bytes())
+    assert said["target"] == "release"
+    assert said["unit"]["unit"]["value"] == "example"
+    assert 0 < said["epsilon"]["pld"]["value"] <= 8
+    assert said["trained"]["adapter"]["source"] == "evidence/recipe.json: adapter"
+    assert "<h1" in text_of(out, "evidence/privacy.html")
     page = text_of(out, "PRIVACY.md")
     for field in (
         *("epsilon", "delta", "unit of privacy", "neighbouring relation", "trust model"),
@@ -459,15 +476,21 @@ def test_a_private_run_ships_its_statement_and_verify_holds_it_to_its_account(
     assert "tokens are not counted in a private run" in text_of(out, "TECHNICAL_DOCUMENTATION.md")
     verify(out, keys.trusted)
     for change, words in (
-        (lambda s: s["guarantee"].update(epsilon=1.0), "states epsilon 1"),
-        (lambda s: s["guarantee"].update(unit="customer"), "states epsilon"),
-        (lambda s: s.update(is_private=False), "disagree on whether the run was private"),
+        (lambda s: s["epsilon"]["pld"].update(value=1.0), "states epsilon 1"),
+        (lambda s: s["epsilon"]["delta"].update(value=1e-9), "states epsilon"),
+        (lambda s: s["unit"]["unit"].update(value="customer"), "states epsilon"),
+        (lambda s: s["steps"]["charged"].update(value=1), "states epsilon"),
     ):
-        whole = (out / "evidence/privacy.json").read_bytes()
-        edit(out / "evidence/privacy.json", change)
-        with pytest.raises(ReleaseDiffers, match=words):
+        with (
+            edited(out / "evidence/privacy.json", change),
+            pytest.raises(ReleaseDiffers, match=words),
+        ):
             verify(out)
-        (out / "evidence/privacy.json").write_bytes(whole)
+    with (
+        edited(out / "evidence/record.json", lambda s: s.update(is_private=False)),
+        pytest.raises(ReleaseDiffers, match="disagree on whether the run was private"),
+    ):
+        verify(out)
     ledger = (out / "evidence/ledger.jsonl").read_text().splitlines(keepends=True)
     (out / "evidence/ledger.jsonl").write_text("".join(ledger[:-1]))
     with pytest.raises(ReleaseDiffers, match=f"for {len(ledger) - 2} steps"):
