@@ -17,15 +17,23 @@ def batches(
     lengths: Sequence[int],
     *,
     max_tokens: int,
+    overhead: int | None = None,
     rows: Sequence[int] | None = None,
     max_rows: int = 1024,
     max_requests: int | None = None,
 ) -> list[list[int]]:
-    """Cut requests into batches, the longest first, so that memory runs out at once or never.
+    """Cut requests into batches of neighbours in length, where that costs the fewest tokens.
+
+    A batch costs its padded tokens and an overhead. Of all ways to cut the sorted lengths, this is
+    one of the cheapest, found by dynamic programming. The largest batch comes first, so that
+    memory runs out at once or never.
 
     Args:
         lengths: tokens of each request.
         max_tokens: bound on the padded tokens of a batch.
+        overhead: what a batch costs by itself, in tokens. By default a 32nd of ``max_tokens``
+            (measured: reading the weights of 135M parameters in float32 on two cores takes as
+            long as 60 tokens take, of the 2048 that are read together there).
         rows: of each request, how many rows of logits it needs; 0 if not given.
         max_rows: bound on their sum in a batch.
         max_requests: bound on the requests of a batch.
@@ -35,25 +43,32 @@ def batches(
         a batch of its own.
 
     Example:
-        >>> batches([3, 9, 4, 8], max_tokens=18)
+        >>> batches([3, 9, 4, 8], max_tokens=18, overhead=2)
         [[1, 3], [2, 0]]
     """
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    most = len(order) if max_requests is None else max_requests
+    overhead = max_tokens // 32 if overhead is None else overhead
+    # of so many first requests: what their cheapest cut costs, and where its last batch begins
+    costs, begins = [0], [0]
+    for end in range(1, len(order) + 1):
+        ways: list[tuple[int, int]] = []
+        num_rows = 0
+        for begin in range(end - 1, max(-1, end - 1 - most), -1):
+            padded = (end - begin) * lengths[order[begin]]
+            num_rows += rows[order[begin]] if rows is not None else 0
+            if ways and (padded > max_tokens or num_rows > max_rows):
+                break
+            ways.append((costs[begin] + padded + overhead, begin))
+        cost, begin = min(ways)
+        costs.append(cost)
+        begins.append(begin)
     found: list[list[int]] = []
-    num_rows = 0
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        size = len(found[-1]) + 1 if found else 0
-        wanted = rows[i] if rows is not None else 0
-        if (
-            not found
-            or size * lengths[found[-1][0]] > max_tokens
-            or num_rows + wanted > max_rows
-            or (max_requests is not None and size > max_requests)
-        ):
-            found.append([])
-            num_rows = 0
-        found[-1].append(i)
-        num_rows += wanted
-    return found
+    end = len(order)
+    while end:
+        found.append(order[begins[end] : end])
+        end = begins[end]
+    return sorted(found, key=lambda batch: -len(batch) * lengths[batch[0]])
 
 
 def pad(

@@ -82,6 +82,7 @@ class Generator:
         for batch in batches(
             [len(prompt) + manner.max_new_tokens for prompt in prompts],
             max_tokens=self._max_tokens // manner.num_samples,
+            overhead=self._max_tokens,  # every batch decodes to its longest reply: few are wanted
             max_requests=max(1, _PROMPTS_AT_ONCE // manner.num_samples),
         ):
             if not any(i in wanted for i in batch):

@@ -33,6 +33,9 @@ _ROWS_AT_ONCE = 512  # of float32 logits: 0.25 GB at a vocabulary of 128,000
 _NORMS_AT_ONCE = 16  # rows that stay in a core's cache: 0.75 of the time that 64 take
 _WORTH_KEEPING = 8  # tokens; a shorter prefix costs less than keeping it
 _MAX_NODES = 1024  # of a trie: its mask is dense
+_WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
+"""By which a model's configuration says how far back some of its layers see."""
+
 _CHECKED = 16  # tokens of a shared text that the check of tries reads
 
 CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
@@ -232,8 +235,9 @@ class Scorer:
 
     def _is_beyond_window(self, requests: Sequence[Tokens]) -> bool:
         """Return whether some layer may not see all of a request; tries know no such window."""
-        window = getattr(self._model.config.get_text_config(), "sliding_window", None)
-        return window is not None and max(len(r.ids) for r in requests) > window
+        config = self._model.config.get_text_config()
+        windows = [getattr(config, name, None) for name in _WINDOWS]
+        return max(len(r.ids) for r in requests) > min((w for w in windows if w), default=math.inf)
 
     def _mask(self, sees_B1NM: Tensor) -> Tensor:
         """Return what the model's attention takes as a mask: bool for sdpa, else added."""
