@@ -113,7 +113,7 @@ def gpt_neo() -> Any:
     torch.manual_seed(0)
     config = GPTNeoConfig(
         hidden_size=32, num_layers=2, num_heads=4, attention_types=[[["global", "local"], 1]],
-        window_size=16, max_position_embeddings=256, initializer_range=0.3, **sizes(),
+        window_size=60, max_position_embeddings=256, initializer_range=0.3, **sizes(),
     )  # fmt: skip
     return GPTNeoForCausalLM(config).eval()
 
@@ -147,7 +147,7 @@ def test_tries_behind_a_kept_prefix_score_as_requests_apart(
 def test_a_model_that_forgets_beyond_a_window_is_read_apart_where_that_matters(
     tokenizer: Any, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = mistral(sliding_window=16) if kind == "mistral" else gpt_neo()
+    model = mistral(sliding_window=60) if kind == "mistral" else gpt_neo()
     expected = apart(model, tokenizer)
     calls: list[int] = []
     true_read = Scorer._read
