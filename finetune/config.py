@@ -60,6 +60,11 @@ class AdapterConfig(Settings):
     """Adapt only so many blocks at the end of the model; null adapts all. Blocks below the first
     adapted one need no backward, and a private run adds noise to fewer numbers."""
 
+    whiten_head: bool = False
+    """Classification: train the head on features whitened by texts of our own, and fold that into
+    its weights. For private runs: of a language model's features most of the energy lies in one
+    direction, and noise drowns the others, and the adapter."""
+
     use_rslora: bool = False
     """Rank-stabilised scaling alpha / sqrt(rank) (Kalajdzievski 2023, arXiv:2312.03732)."""
 

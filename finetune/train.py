@@ -7,7 +7,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from finetune.frozen_blocks import num_frozen, run_once
 from finetune.schedule import Schedule, plain_schedule
 from finetune.trainers import ChatTrainer, ClassificationTrainer
 from finetune.watch import StepInfo, Watch
+from finetune.whitened_head import whitened
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def train(
     rule: StepRule | None = None,
     on_step: Callable[[StepInfo], None] = lambda _: None,
     on_rows: Callable[[int], None] = lambda _: None,
+    public_texts: Sequence[str] = (),
 ) -> TrainResult:
     """Train an adapter into ``folder/adapter``; go on from ``folder/checkpoints`` if it is there.
 
@@ -126,13 +128,16 @@ def train(
         on_step: called after every step.
         on_rows: where blocks below the first adapted one are run once for each row, before the
             first step: called with the number of rows done since the last call.
+        public_texts: what ``adapter.whiten_head`` whitens by; none of them is trained on.
 
     Raises:
-        InputError: if there is nothing to train on.
+        InputError: if there is nothing to train on, or a head to whiten that is none.
         IntegrityError: if the loss became NaN or infinite, or the adapter did not change.
     """
     if not examples:
         raise InputError("there is no row to train on")
+    if adapter.whiten_head and base.head != "sequence-classification":
+        raise InputError("adapter.whiten_head: only the classification recipe trains a head")
     prepare_cpu(config.num_threads)
     set_seed(config.seed)
     model = adapters.inject(base, adapter)
@@ -152,12 +157,13 @@ def train(
     checkpoint = last_checkpoint(folder / "checkpoints")
     began = time.monotonic()
     with (
+        whitened(model, base, public_texts) if adapter.whiten_head else nullcontext(),
         _attention_for(model, examples),
         _frozen_blocks_once(trainer, [*examples, *held_back], base, on_rows),
     ):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        _check_update(before, parameters, schedule)
     num_seconds = time.monotonic() - began
-    _check_update(before, parameters, schedule)
     adapters.save(model, base, folder / "adapter", init_folder=init_folder)
     state = trainer.state
     return TrainResult(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -90,10 +91,18 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
             rule=rule,
             on_step=_training_bar(open_bar),
             on_rows=_rows_bar(open_bar, len(examples) + len(held_back)),
+            public_texts=public_texts() if recipe.adapter.whiten_head else (),
         )
     provenance.add(run.folder / RECORD, "training", asdict(result))
     _tidy(run)
     narrator.say(_trained(result))
+
+
+def public_texts() -> list[str]:
+    """Return what the users of our sample chats say: texts that no classifier is trained on."""
+    chats = data.files_of(["sample:chat/support.jsonl"], Path())[0].read_text(encoding="utf-8")
+    turns = (turn for line in chats.splitlines() for turn in json.loads(line)["messages"])
+    return [turn["content"] for turn in turns if turn["role"] == "user"]
 
 
 def encode(run: Run, domain: Domain, base: checkpoints.Base) -> tuple[list[Example], list[Example]]:

@@ -41,8 +41,15 @@ def train_it(
         base,
         rows[:16],
         rows[16:],
-        # one of the two with a block that is run ahead of training
-        adapter=AdapterConfig(rank=4, alpha=8.0, dropout=0.1, last_layers=None if is_chat else 1),
+        # one of the two with a block that is run ahead of training, and a whitened head
+        adapter=AdapterConfig(
+            rank=4,
+            alpha=8.0,
+            dropout=0.1,
+            last_layers=None if is_chat else 1,
+            whiten_head=not is_chat,
+        ),
+        public_texts=("Where is my card?", "How much is a transfer?", "Thank you!"),
         config=TrainConfig(
             epochs=3,
             batch_size=4,

@@ -123,6 +123,25 @@ def test_a_layer_that_is_called_twice_adds_up() -> None:
         assert torch.allclose(bias[row], wanted[1], atol=1e-6)
 
 
+def test_a_hook_before_a_layer_changes_what_its_records_gave_it() -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(5, 3, bias=False)
+    map_DD = torch.randn(5, 5)
+    layer.register_forward_pre_hook(lambda _, inputs: (inputs[0] @ map_DD,))
+    x_BD, target_B = torch.randn(4, 5), torch.tensor([0, 2, 1, 1])
+    per_record = PerRecord()
+    per_record.attach(layer)
+    losses = F.cross_entropy(layer(x_BD), target_B, reduction="none")
+    per_record.begin(4)
+    torch.autograd.backward(losses.sum())
+    [found] = per_record.gradients()
+    per_record.detach()
+    for row in range(4):
+        loss = F.cross_entropy(layer(x_BD[row : row + 1]), target_B[row : row + 1])
+        [wanted] = torch.autograd.grad(loss, [layer.weight])
+        torch.testing.assert_close(found[row], wanted)
+
+
 def test_layers_that_share_a_weight_share_its_gradient() -> None:
     model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
     model[1].weight = model[0].weight
