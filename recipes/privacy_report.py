@@ -297,8 +297,9 @@ def _trained(from_: Sources) -> fields.Trained:
     if recipe is not None:
         targets = recipe.adapter.targets
         named = targets if isinstance(targets, str) else ", ".join(targets)
+        head = "; a head on features whitened by public texts" if recipe.adapter.whiten_head else ""
         adapter = Known(
-            value=f"LoRA of rank {recipe.adapter.rank} on {named}",
+            value=f"LoRA of rank {recipe.adapter.rank} on {named}{head}",
             source=f"{from_.evidence.settings}: adapter",
         )
     base = from_.record("base", "checkpoint")
