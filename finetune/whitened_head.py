@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from finetune.checkpoint import Base
+from finetune.proof import logits_on
 
 _SHRINKAGE = 0.1  # of the mean energy of a direction, added to each: fewer texts than directions
 
@@ -74,20 +75,13 @@ def whitening(features_ND: Tensor) -> Tensor:
     return map_DD.float()
 
 
-@torch.no_grad()
 def _features(model: Any, head: nn.Module, base: Base, texts: Sequence[str]) -> Tensor:
     """Return what the head sees at the last token of each text."""
     seen: list[Tensor] = []
     handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0, -1].float()))
     was_training = model.training
-    model.eval()
-    is_bf16 = base.quantization.compute_dtype == "bfloat16"
-    device = base.model.device
     try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
-            for text in texts:
-                ids = torch.tensor([base.tokenizer(text)["input_ids"]], device=device)
-                model(input_ids=ids, attention_mask=torch.ones_like(ids))
+        logits_on(base, model, texts)
     finally:
         handle.remove()
         model.train(was_training)
