@@ -44,8 +44,10 @@ def read(recipe: Recipe, folder: Path) -> Domain:
         folder: where relative paths start.
 
     Raises:
-        recipes.errors.InputError: if the data cannot be used.
+        recipes.errors.InputError: if the data cannot be used, or a setting is not for this domain.
     """
+    if recipe.recipe != "classification":
+        _refuse_for_classification(recipe)
     parse = {"chat": chat.parse, "classification": classification.parse, "qa": qa.parse}
     parts: Parts[Any] = prepare(
         recipe.data,
@@ -59,6 +61,10 @@ def read(recipe: Recipe, folder: Path) -> Domain:
     max_length = recipe.train.max_length
     if recipe.recipe == "classification":
         labels, is_multi_label = classification.labels_of(parts)
+        if is_multi_label and recipe.train.class_weights != "none":
+            raise InputError(
+                "train.class_weights: it weighs a row by its one label; here rows have several"
+            )
         few = test[: recipe.eval.max_base_items]
         return Domain(
             parts=parts,
@@ -84,6 +90,18 @@ def read(recipe: Recipe, folder: Path) -> Domain:
         tasks=tasks,
         base_tasks=tasks,
     )
+
+
+def _refuse_for_classification(recipe: Recipe) -> None:
+    """Refuse what only a recipe with labels and a classification head can do."""
+    for key, is_set in (
+        ("adapter.whiten_head", recipe.adapter.whiten_head),
+        ("train.class_weights", recipe.train.class_weights != "none"),
+    ):
+        if is_set:
+            raise InputError(
+                f"{key}: for the classification recipe alone; this is {recipe.recipe}, remove it"
+            )
 
 
 def refuse_unfit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,30 @@ def test_only_the_tasks_that_are_named_are_asked_in_that_order(tmp_path: Path) -
     assert [task.name for task in domain.tasks] == names
     with pytest.raises(InputError, match=r"eval\.tasks: f1, rouge is no task of the qa recipe"):
         domains.read(recipe_of("qa", eval={"tasks": ["f1", "bbq_form", "rouge"]}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "setting"),
+    [
+        ("adapter.whiten_head", {"adapter": {"whiten_head": True}}),
+        ("train.class_weights", {"train": {"class_weights": "balanced"}}),
+    ],
+)
+def test_what_only_a_classifier_has_is_refused_elsewhere(
+    tmp_path: Path, key: str, setting: dict[str, Any]
+) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", tiny.qa_rows(16))
+    with pytest.raises(InputError, match=f"^{re.escape(key)}: for the classification recipe alone"):
+        domains.read(recipe_of("qa", **setting), tmp_path)
+    write_jsonl(tmp_path / "rows.jsonl", tiny.class_rows(16))
+    domains.read(recipe_of("classification", **setting), tmp_path)
+
+
+def test_rows_of_several_labels_have_no_class_weights(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "labels": [tiny.LABELS[i % 3]]} for i in range(16)]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(InputError, match=r"train\.class_weights: .*here rows have several"):
+        domains.read(recipe_of("classification", train={"class_weights": "balanced"}), tmp_path)
 
 
 def row(place: str) -> Checked[str]:
