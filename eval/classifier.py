@@ -91,7 +91,10 @@ class Classifier:
         return np.array(found, dtype=np.float64).reshape(len(texts), len(self.labels))
 
     def _encode(self, text: str) -> list[int]:
-        ids = self.tokenizer(text, verbose=False)["input_ids"][: self._max_length]
+        # cut by the tokenizer: what it puts around the text (a start token, a prompt) stays whole
+        most = self._max_length
+        cut = {"truncation": most is not None, "max_length": most}
+        ids = self.tokenizer(text, verbose=False, **cut)["input_ids"]
         return list(ids) or [self.tokenizer.eos_token_id]
 
     def _read(self, tokens: list[list[int]]) -> list[list[float]]:

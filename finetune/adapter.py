@@ -166,6 +166,7 @@ def save(model: Any, base: Base, folder: Path, *, init_folder: Path | None = Non
             "quantization": asdict(base.quantization),
             "layers": _adapted_layers(model),
             "chat_template": template_digest(base.tokenizer.chat_template),
+            "prompt": base.prompt,
         }
         (scratch / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
         for file in scratch.iterdir():
@@ -199,7 +200,7 @@ def check_base(folder: Path, base: Base) -> None:
     """Refuse a base that is not the one that the adapter was trained on.
 
     Raises:
-        IntegrityError: with both identities, or with both fingerprints of the 4-bit codes.
+        IntegrityError: with both identities, both fingerprints of the 4-bit codes, or both prompts.
     """
     record = read_record(folder)
     check_identity(record, base.identity, base.folder, folder)
@@ -210,6 +211,11 @@ def check_base(folder: Path, base: Base) -> None:
             f"{quantization.codes or '(unquantised)'}, and this base is loaded as "
             f"{base.quantization.kind} {base.quantization.codes or '(unquantised)'}; "
             "load it with the same base.quantization and the same library"
+        )
+    if record.prompt != base.prompt:
+        raise IntegrityError(
+            f"the adapter {folder} was trained with the prompt {record.prompt!r}, and this base's "
+            f"tokenizer puts {base.prompt!r} around a text; set adapter.prompt as it was"
         )
 
 

@@ -21,6 +21,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from finetune.config import TEXT
 from finetune.errors import InputError, IntegrityError
 from finetune.quantization import Quantization
 from finetune.tensor_files import TensorFile, open_file, read_strict_json, shown
@@ -84,6 +85,9 @@ class AdapterRecord:
     chat_template: str | None = None
     """``sha256:...`` of the chat template that it was trained with; None: an old record."""
 
+    prompt: str | None = None
+    """What the tokenizer put around a classifier's texts."""
+
 
 @dataclass(frozen=True)
 class Factors:
@@ -145,6 +149,7 @@ def read_record(folder: Path) -> AdapterRecord:
             quantization=Quantization(**quantization),
             layers=tuple(values["layers"]),
             chat_template=values.get("chat_template"),
+            prompt=values.get("prompt"),
         )
     except (KeyError, TypeError, ValueError, RecursionError):
         raise unknown from None
@@ -176,6 +181,8 @@ def _check_record(path: Path, record: AdapterRecord, values: Mapping[str, Any]) 
         or not all(_is(_DIGEST, code) for code in held.layer_codes),
         "chat_template is no sha256": record.chat_template not in (None, "")
         and not _is(_DIGEST, record.chat_template),
+        f"prompt is no text with one {TEXT}": record.prompt is not None
+        and not (isinstance(record.prompt, str) and record.prompt.count(TEXT) == 1),
     }
     found = [problem for problem, is_so in problems.items() if is_so]
     if found:

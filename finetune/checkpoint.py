@@ -31,6 +31,7 @@ from transformers import (
 )
 
 from finetune import merge_record
+from finetune import prompt as prompts
 from finetune.adapter_files import CONFIG as ADAPTER_CONFIG
 from finetune.adapter_files import WEIGHTS as ADAPTER_WEIGHTS
 from finetune.adapter_files import Head as Head  # what others know it by
@@ -70,6 +71,8 @@ class Base:
     """Classes of a classification head, in the order of its outputs."""
 
     is_multi_label: bool = False
+    prompt: str | None = None
+    """What the tokenizer puts around a classifier's texts; see `finetune.prompt`."""
 
 
 def resolve(config: CheckpointConfig) -> Path:
@@ -287,14 +290,30 @@ def _multiplies_bfloat16_fast(cpuinfo: str) -> bool:
     )
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """Load the tokenizer of a checkpoint folder; give it a padding token if it has none."""
+def load_tokenizer(folder: Path, *, prompt: str | None = None) -> Any:
+    """Load the tokenizer of a checkpoint folder; give it a padding token if it has none.
+
+    Args:
+        folder: of the checkpoint.
+        prompt: what it is to put around every text (`finetune.prompt`); None for nothing.
+    """
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if tokenizer.eos_token_id is None:
         raise InputError(f"the tokenizer in {folder} has no end-of-sequence token to stop at")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked by position, never by id
+    if prompt is not None:
+        prompts.put_around(tokenizer, prompt)
     return tokenizer
+
+
+def copy_tokenizer(folder: Path, out: Path, *, prompt: str | None) -> None:
+    """Copy the tokenizer's files byte for byte; with a prompt, as `prompts.save` writes them."""
+    for name in TOKENIZER_FILES:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, out / name)
+    if prompt is not None:
+        prompts.save(load_tokenizer(folder, prompt=prompt), out)
 
 
 def stop_ids_of(folder: Path, tokenizer: Any) -> frozenset[int]:
@@ -312,6 +331,7 @@ def load(
     head: Head = "causal-lm",
     labels: tuple[str, ...] = (),
     is_multi_label: bool = False,
+    prompt: str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Base:
     """Load a base with frozen weights, in 4-bit NF4 or as it is.
@@ -324,6 +344,7 @@ def load(
             initialised from torch's global generator.
         labels: classes of a classification head.
         is_multi_label: whether several labels may hold at once (sigmoid instead of softmax).
+        prompt: for a classification head, put around every text by the tokenizer.
         dtype: of computation; None takes `compute_dtype`.
 
     Raises:
@@ -343,7 +364,7 @@ def load(
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, prompt=prompt)
     if head == "causal-lm":
         model = AutoModelForCausalLM.from_pretrained(folder, **options)
     else:
@@ -367,6 +388,7 @@ def load(
         else Quantization("none", compute_dtype=dtype_name(dtype)),
         labels=labels,
         is_multi_label=is_multi_label,
+        prompt=prompt,
     )
 
 

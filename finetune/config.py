@@ -41,6 +41,10 @@ class CheckpointConfig(Settings):
     """Always off: a checkpoint is data, and must not bring code to run."""
 
 
+TEXT = "{text}"
+"""Where a text stands in a prompt."""
+
+
 class AdapterConfig(Settings):
     """Which layers get an adapter, and how large (Hu et al. 2021, arXiv:2106.09685)."""
 
@@ -65,6 +69,11 @@ class AdapterConfig(Settings):
     its weights. For private runs: of a language model's features most of the energy lies in one
     direction, and noise drowns the others, and the adapter."""
 
+    prompt: str | None = None
+    """Classification: what the tokenizer puts around every text, with `{text}` where it stands, as
+    in "{text}\\nIn short, the customer wants to". It goes with the tokenizer into the merged model.
+    """
+
     use_rslora: bool = False
     """Rank-stabilised scaling alpha / sqrt(rank) (Kalajdzievski 2023, arXiv:2312.03732)."""
 
@@ -79,6 +88,8 @@ class AdapterConfig(Settings):
     def _one_variant(self) -> Self:
         if self.init == "pissa" and self.use_dora:
             raise ValueError("init: pissa and use_dora: true cannot be combined; choose one")
+        if self.prompt is not None and self.prompt.count(TEXT) != 1:
+            raise ValueError(f"prompt: wanted {TEXT} in it once, where the text stands")
         return self
 
 

@@ -143,16 +143,25 @@ def encode_text(
     max_length: int,
     label: int | tuple[float, ...] | None = None,
 ) -> Example:
-    """Encode a text for classification; tokens beyond ``max_length`` are cut and counted."""
-    ids = tokenizer(text)["input_ids"]
+    """Encode a text for classification; tokens beyond ``max_length`` are cut and counted.
+
+    Only the text is cut: what the tokenizer puts around it (a start token, a prompt) stays.
+
+    Raises:
+        InputError: if the text has no tokens, or what stands around it leaves it no room.
+    """
+    ids = tokenizer(text, verbose=False)["input_ids"]
     if not ids:
         raise InputError(f"row {id}: the text has no tokens")
-    return Example(
-        id=id,
-        input_ids=tuple(ids[:max_length]),
-        label=label,
-        num_cut=max(0, len(ids) - max_length),
-    )
+    num_cut = max(0, len(ids) - max_length)
+    if num_cut:
+        if tokenizer.num_special_tokens_to_add() >= max_length:
+            raise InputError(
+                f"row {id}: train.max_length {max_length} leaves no room for a text, with "
+                f"{tokenizer.num_special_tokens_to_add()} tokens put around it"
+            )
+        ids = tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
+    return Example(id=id, input_ids=tuple(ids), label=label, num_cut=num_cut)
 
 
 def weigh_classes(examples: Sequence[Example], num_labels: int) -> list[Example]:

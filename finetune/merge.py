@@ -301,7 +301,8 @@ def _sync_folder(folder: Path) -> None:
 
 def _write_rest(base_folder: Path, out: Path, record: AdapterRecord, storage: torch.dtype) -> None:
     """Copy tokenizer and configuration; a classifier's configuration names its labels."""
-    for name in (*checkpoints.TOKENIZER_FILES, "config.json", "generation_config.json"):
+    checkpoints.copy_tokenizer(base_folder, out, prompt=record.prompt)
+    for name in ("config.json", "generation_config.json"):
         if (base_folder / name).is_file():
             shutil.copyfile(base_folder / name, out / name)
     if record.head == "sequence-classification":

@@ -73,11 +73,16 @@ def logits_on(base: checkpoints.Base, model: Any, texts: Sequence[str]) -> list[
     )
     with context:
         for text in texts:
-            ids = torch.tensor([base.tokenizer(text)["input_ids"][:MAX_TOKENS]], device=device)
+            ids = torch.tensor([probe_tokens(base.tokenizer, text)], device=device)
             mask = torch.ones_like(ids)
             logits = model(input_ids=ids, attention_mask=mask).logits
             found.append(logits.reshape(-1, logits.shape[-1]).float().cpu())
     return found
+
+
+def probe_tokens(tokenizer: Any, text: str) -> list[int]:
+    """Return the tokens of a probe text, cut to `MAX_TOKENS`."""
+    return list(tokenizer(text, truncation=True, max_length=MAX_TOKENS)["input_ids"])
 
 
 def merge_proved(
@@ -181,7 +186,7 @@ def prove(
         dtype = getattr(torch, record.quantization.compute_dtype)
         merged = _load(merged_folder, record, "none", dtype)
         answers = logits_on(merged, merged.model, texts)
-        ids = [merged.tokenizer(text)["input_ids"][:MAX_TOKENS] for text in texts]
+        ids = [probe_tokens(merged.tokenizer, text) for text in texts]
         del merged
         proof |= _check_answers(
             base_folder,
@@ -240,12 +245,14 @@ def _check_tensors(
             f"{len(odd)} tensors of the merged model are neither the base's nor what was merged, "
             f"first {min(odd)}"
         )
-    for name in checkpoints.TOKENIZER_FILES:
-        ours, theirs = folder / name, base_folder / name
-        if ours.is_file() != theirs.is_file() or (
-            ours.is_file() and ours.read_bytes() != theirs.read_bytes()
-        ):
-            raise IntegrityError(f"{name} of the merged model is not its base's")
+    with tempfile.TemporaryDirectory() as own:
+        checkpoints.copy_tokenizer(base_folder, Path(own), prompt=record.prompt)
+        for name in checkpoints.TOKENIZER_FILES:
+            found, wanted = folder / name, Path(own) / name
+            if found.is_file() != wanted.is_file() or (
+                found.is_file() and found.read_bytes() != wanted.read_bytes()
+            ):
+                raise IntegrityError(f"{name} of the merged model is not its base's")
     return {"num_tensors_changed": len(changed), "num_tensors_as_base": len(after) - len(changed)}
 
 
@@ -279,6 +286,8 @@ def _load(
     record: AdapterRecord,
     quantization: Literal["nf4", "none"],
     dtype: torch.dtype,
+    *,
+    prompt: str | None = None,
 ) -> checkpoints.Base:
     return checkpoints.load(
         folder,
@@ -286,6 +295,7 @@ def _load(
         head=record.head,
         labels=record.labels,
         is_multi_label=record.is_multi_label,
+        prompt=prompt,
         dtype=dtype,
     )
 
@@ -300,7 +310,7 @@ def _reference_logits(
     on_original: bool = False,
 ) -> list[Tensor]:
     kind: Literal["nf4", "none"] = "none" if on_original else record.quantization.kind
-    base = _load(base_folder, record, kind, dtype)
+    base = _load(base_folder, record, kind, dtype, prompt=record.prompt)
     folders = {"default": adapter_folder}
     return logits_on(base, adapters.attach(base, folders, is_own_base=not on_original), texts)
 

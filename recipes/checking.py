@@ -59,7 +59,7 @@ def check(recipe: Recipe, folder: Path, *, num_shown: int) -> Checkup:
 
     domain = domains.read(recipe, folder)
     base_folder = checkpoints.resolve(recipe.base)
-    tokenizer = checkpoints.load_tokenizer(base_folder)
+    tokenizer = checkpoints.load_tokenizer(base_folder, prompt=recipe.adapter.prompt)
     stops = checkpoints.stop_ids_of(base_folder, tokenizer)
     rows = [*domain.parts.train, *domain.parts.validation]
     examples = [domain.encode(row.item, tokenizer, stops) for row in rows]

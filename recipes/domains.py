@@ -96,6 +96,7 @@ def _refuse_for_classification(recipe: Recipe) -> None:
     """Refuse what only a recipe with labels and a classification head can do."""
     for key, is_set in (
         ("adapter.whiten_head", recipe.adapter.whiten_head),
+        ("adapter.prompt", recipe.adapter.prompt is not None),
         ("train.class_weights", recipe.train.class_weights != "none"),
     ):
         if is_set:

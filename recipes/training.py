@@ -355,4 +355,5 @@ def load_base(recipe: Recipe, folder: Path, domain: Domain) -> checkpoints.Base:
         head=domain.head,
         labels=domain.labels,
         is_multi_label=domain.is_multi_label,
+        prompt=recipe.adapter.prompt,
     )

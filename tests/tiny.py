@@ -137,6 +137,7 @@ def load_base(
     dtype: str = "float32",
     labels: tuple[str, ...] = (),
     is_multi_label: bool = False,
+    prompt: str | None = None,
     seed: int = 0,
 ) -> Any:
     """Load a base, with a classification head where there are labels; float32 unless told."""
@@ -151,6 +152,7 @@ def load_base(
         head="sequence-classification" if labels else "causal-lm",
         labels=labels,
         is_multi_label=is_multi_label,
+        prompt=prompt,
         dtype=getattr(torch, dtype),
     )
 

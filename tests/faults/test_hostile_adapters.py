@@ -297,6 +297,8 @@ def test_a_setting_that_stands_twice_is_refused(tiny_base: Path, adapter: Path) 
         ({"is_multi_label": "no"}, "is_multi_label is not true or false"),
         ({"more": 1}, "it holds 'more'"),
         ({"chat_template": "x"}, "chat_template is no sha256"),
+        ({"prompt": 7}, "prompt is no text with one"),
+        ({"prompt": "Topic:"}, "prompt is no text with one"),
     ],
 )
 def test_a_record_that_training_does_not_write_is_refused(

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import pipeline
 
 from finetune import adapter as adapters
 from finetune import checkpoint, proof
@@ -66,6 +67,27 @@ def test_a_right_merge_is_proved_and_the_proof_kept(
     kept = json.loads((tmp_path / "merged" / "merge.json").read_text())
     assert kept == record | {"proof": proof}
     assert checkpoint.identity(tmp_path / "merged") == record["identity"]
+
+
+def test_a_prompt_is_merged_into_the_tokenizer_and_one_that_got_lost_is_seen(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    options: Any = {"labels": tiny.LABELS, "prompt": "Message: {text}\nTopic:"}
+    base, model = make_adapter(tiny_base, tmp_path / "adapter", LORA, **options)
+    merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
+    prove(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+    asked = pipeline("text-classification", model=str(tmp_path / "merged"), top_k=None)
+    for text in TEXTS:
+        [found] = asked([text])
+        expected = proof.logits_on(base, model, [text])[0][0].softmax(-1)
+        p = {one["label"]: one["score"] for one in found}
+        assert [p[label] for label in tiny.LABELS] == pytest.approx(expected.tolist(), abs=2e-2)
+    (tmp_path / "merged" / "tokenizer.json").write_bytes(
+        (tiny_base / "tokenizer.json").read_bytes()
+    )
+    with pytest.raises(IntegrityError, match=r"tokenizer\.json of the merged model"):
+        prove(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+    assert not (tmp_path / "merged").exists()
 
 
 def _one_layer_as_in_the_base(tensors: dict[str, Tensor], base: Path) -> None:

@@ -69,6 +69,7 @@ def test_only_the_tasks_that_are_named_are_asked_in_that_order(tmp_path: Path) -
     ("key", "setting"),
     [
         ("adapter.whiten_head", {"adapter": {"whiten_head": True}}),
+        ("adapter.prompt", {"adapter": {"prompt": "{text}\nTopic:"}}),
         ("train.class_weights", {"train": {"class_weights": "balanced"}}),
     ],
 )
