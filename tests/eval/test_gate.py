@@ -163,7 +163,7 @@ def test_every_bound_is_a_check_of_its_own() -> None:
 def test_a_missing_metric_is_refused_with_the_nearest_names() -> None:
     assert "did you mean token_f1" in refused(FLOOR, report(token_f1=f1(1.0), loss=f1(1.0)))
     assert "no accuracy task" in refused(FLOOR, report("bias", f1=f1(1.0)))
-    assert "no accuracy task" in refused(FLOOR, reports())
+    assert "the report has no accuracy task" in refused(FLOOR, reports())
 
 
 def test_a_metric_of_another_family_does_not_count() -> None:
@@ -632,6 +632,7 @@ def test_a_decision_of_the_first_form_can_be_read() -> None:
         decision = Decision.from_json({"passed": passed, "checks": [old | {"passed": passed}]})
         assert decision.outcome == outcome
         assert math.isnan(decision.checks[0].low)
+        assert not decision.checks[0].overridable  # what never said so is not
 
 
 CORRECT = Metric("f1", mean_of("correct"), higher_is_better=True)

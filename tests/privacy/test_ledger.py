@@ -152,6 +152,10 @@ def respelled(lines: list[bytes]) -> list[bytes]:
     return [*lines[:2], lines[2].replace(b'"step":2', b'"step": 2'), *lines[3:]]
 
 
+def no_mapping(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:2], b"[1]", *lines[3:]]
+
+
 def not_json(lines: list[bytes]) -> list[bytes]:
     return [*lines[:2], b"\xff\x00", *lines[3:]]
 
@@ -170,6 +174,7 @@ def not_json(lines: list[bytes]) -> list[bytes]:
         (blank_line, 3),
         (respelled, 3),
         (not_json, 3),
+        (no_mapping, 3),
     ],
 )
 def test_a_harmed_ledger_is_refused_at_the_line(
