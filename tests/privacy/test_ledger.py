@@ -1,12 +1,15 @@
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from privacy import chain
 from privacy.errors import BudgetSpent, LedgerError
 from privacy.ledger import Ledger, verify
 from privacy.plan import DPPlan
@@ -46,6 +49,59 @@ def test_a_charge_is_on_the_disk_when_it_returns(path: Path, plan: DPPlan) -> No
     for n in (1, 2):
         ledger.charge(n)
         assert verify(path).steps_charged == n
+
+
+def test_each_line_is_forced_to_the_disk_and_a_new_files_name_too(
+    path: Path, plan: DPPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forced: list[tuple[int, int]] = []
+
+    def fsync(descriptor: int) -> None:
+        found = os.fstat(descriptor)
+        forced.append((found.st_ino, found.st_size))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    ledger = begin(path, plan)
+    assert [inode for inode, _ in forced] == [path.stat().st_ino, path.parent.stat().st_ino]
+    assert forced[0][1] == path.stat().st_size
+    ledger.charge(1)
+    assert forced[2:] == [(path.stat().st_ino, path.stat().st_size)]
+
+
+def test_a_full_disk_stops_the_run_and_the_torn_line_is_found(
+    path: Path, plan: DPPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = begin(path, plan, charges=1)
+    write = os.write
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", lambda file, line: write(file, line[:9]))
+        with pytest.raises(LedgerError, match="a part of a line only; is it full"):
+            ledger.charge(2)
+    with pytest.raises(LedgerError, match="line 3: torn"):
+        verify(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"kind": "step"}, "line 1: is not a ledger header of schema 2"),
+        ({"schema": 3}, "line 1: is not a ledger header of schema 2"),
+        ({"plan": {}}, "line 1: holds no valid plan"),
+        ({"plan": {"steps": 5, "sigma": 1}}, "line 1: holds no valid plan"),
+        ({"plan": None}, "line 1: holds no valid plan"),
+    ],
+)
+def test_a_chain_that_holds_must_begin_with_a_plan(
+    path: Path, plan: DPPlan, changes: dict[str, Any], complaint: str
+) -> None:
+    header = {"kind": "plan", "schema": 2, "plan": dataclasses.asdict(plan)}
+    header |= {"data": "sha256:d", "is_private": True, "run": "0"}
+    chain.begin(path, header)
+    assert verify(path).plan == plan
+    path.unlink()
+    chain.begin(path, header | changes)
+    with pytest.raises(LedgerError, match=complaint):
+        verify(path)
 
 
 def test_a_ledger_goes_on_where_it_ended(path: Path, plan: DPPlan) -> None:
