@@ -42,6 +42,14 @@ def test_a_ledger_says_what_was_spent(path: Path, plan: DPPlan) -> None:
     assert (found.steps_charged, found.steps) == (3, (1, 2, 3))
     assert found.covered == {"c"}
     assert found.epsilon_spent == plan.epsilon(3) < plan.epsilon()
+    assert (ledger.run, found.canaries) == (found.hashes[0], "")
+
+
+def test_the_commitment_to_canaries_stands_in_the_header(path: Path, plan: DPPlan) -> None:
+    Ledger.open(path, plan, data="sha256:d", is_private=True, canaries="sha256:c")
+    assert verify(path).canaries == "sha256:c"
+    with pytest.raises(LedgerError, match="begun with another canaries"):
+        begin(path, plan)
 
 
 def test_a_charge_is_on_the_disk_when_it_returns(path: Path, plan: DPPlan) -> None:
