@@ -45,7 +45,7 @@ def f1(low: float, *, n: int = 100) -> Estimate:
     return Estimate(low, low, 1.0, n)
 
 
-def refused(policy: GatePolicy, seen: Report, **differences: Difference) -> str:
+def refused(policy: GatePolicy, seen: Report, **differences: Difference | str) -> str:
     decision = decide(policy, seen, differences, epsilon=None, is_private=False)
     assert not decision.passed
     return " | ".join(check.reason for check in decision.checks if not check.passed)
@@ -103,6 +103,13 @@ def test_numbers_that_differ_are_never_printed_alike() -> None:
 def test_the_margin_to_the_base_is_kept_by_the_pessimistic_end(low: float, passed: bool) -> None:
     difference = Difference(max(low, 0.0), low, 0.3, n=100)
     assert passes(MARGIN, report(f1=f1(0.1)), f1=difference) is passed
+
+
+def test_a_margin_without_a_difference_says_what_to_do() -> None:
+    said = "the difference to the base was not measured on the same items; evaluate the base"
+    assert refused(MARGIN, report(f1=f1(0.9))) == said
+    why = refused(MARGIN, report(f1=f1(0.9)), f1="other items")
+    assert why == "the difference to the base was not measured on the same items: other items"
 
 
 def test_a_margin_refusal_says_how_much_worse() -> None:
@@ -535,6 +542,10 @@ def test_a_digest_must_be_exactly_the_one_that_is_asked_for() -> None:
     assert decided(policy, reports(), Facts(digests=same)).passed
     for wrong in ({"base": a}, {"base": a, "tasks.qa": a}, {"base": a[:-1], "tasks.qa": b}, {}):
         assert not decided(policy, reports(), Facts(digests=wrong)).passed
+    reasons = [
+        check.reason for check in decided(policy, reports(), Facts(digests={"base": b})).checks
+    ]
+    assert reasons == [f"it is {b}, and {a} is asked for", "nothing of this name was found"]
 
 
 @pytest.mark.parametrize(
