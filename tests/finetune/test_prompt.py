@@ -68,6 +68,20 @@ def test_a_slow_tokenizer_has_no_place_for_a_prompt() -> None:
         prompt.put_around(object(), PROMPT)
 
 
+class OneToken:
+    """Reads a text as another one where it adds its own tokens."""
+
+    is_fast = True
+
+    def __call__(self, text: str, *, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        return {"input_ids": [7] if add_special_tokens else [ord(c) for c in text]}
+
+
+def test_a_tokenizer_that_changes_the_text_itself_is_refused() -> None:
+    with pytest.raises(InputError, match=r"adapter\.prompt: .*changes a text"):
+        prompt.put_around(OneToken(), PROMPT)
+
+
 @pytest.mark.parametrize("said", ["", "Topic:", "{text} and {text}", "{Text}"])
 def test_the_text_stands_in_a_prompt_once(said: str) -> None:
     with pytest.raises(ValidationError, match=r"wanted \{text\} in it once"):
