@@ -247,6 +247,7 @@ def test_every_pass_draws_afresh(make_a_plan: Plan) -> None:
 def test_a_unit_enters_with_one_of_its_rows_each_equally_likely(make_a_plan: Plan) -> None:
     plan = make_a_plan(num_examples=3, rate=0.5, steps=4000)
     members = [[0, 1, 2, 3], [4], [5, 6]]
+    assert (PoissonSampler(plan).num_rows, PoissonSampler(plan, members=members).num_rows) == (3, 7)
     draws = list(PoissonSampler(plan, SeededRandomness(3), members=members))
     owner = {row: unit for unit, rows in enumerate(members) for row in rows}
     for drawn in draws:
