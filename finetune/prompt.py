@@ -28,7 +28,8 @@ def put_around(tokenizer: Any, prompt: str) -> None:
         prompt: with ``{text}`` where the text stands.
 
     Raises:
-        InputError: if the tokenizer is a slow one, which has no place for a prompt.
+        InputError: if the tokenizer is a slow one, which has no place for a prompt, or reads the
+            text itself otherwise where it adds its own tokens.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(
