@@ -56,8 +56,10 @@ def _whom(signer: SignedBy) -> list[str]:
     if signer.has_certificate:
         return [
             "It was signed with a key that a certificate vouches for. Have the root certificate "
-            "that you trust at hand as `root.pem`: **not from this folder or from whoever gave you "
-            "this folder**, but from the authority itself."
+            "that you trust at hand: **not from this folder or from whoever gave you this "
+            "folder**, but from the authority itself. Put it beside this folder, never into it, "
+            "where it would be a file too many. The commands below expect it at `$CA`:",
+            "```sh\nCA=${CA:-../ca.pem}\n```",
         ]
     return [
         "It was signed with a private key. Have the publisher's public key at hand as `key.pub`: "
@@ -71,7 +73,7 @@ def _whom(signer: SignedBy) -> list[str]:
 
 
 def _with_assay(signer: SignedBy) -> list[str]:
-    how = "--certificate-chain root.pem" if signer.has_certificate else '--key "$KEY"'
+    how = '--certificate-chain "$CA"' if signer.has_certificate else '--key "$KEY"'
     return [
         "## With Assay",
         f"```sh\nassay verify . {how}\n```",
@@ -84,7 +86,7 @@ def _without(signer: SignedBy) -> list[str]:
     if signer.has_certificate:
         signed = (
             f"python3 -m model_signing verify certificate . --signature {SIGNATURE} \\\n"
-            "  --certificate_chain root.pem --no-ignore-git-paths"
+            '  --certificate_chain "$CA" --no-ignore-git-paths'
         )
         return [
             "## Without Assay",

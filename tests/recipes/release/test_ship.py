@@ -418,19 +418,19 @@ def commands_of(release: Path) -> list[str]:
     return re.findall(r"```sh\n(.*?)```", text_of(release, "VERIFY.md"), re.S)
 
 
-def follow(release: Path, key: Path | None) -> tuple[int, str]:
+def follow(release: Path, **variables: Path | None) -> tuple[int, str]:
     """Run the commands of VERIFY.md as they are written, one after another, until one fails."""
     here = Path(sys.executable).parent
-    lines = ["set -e", *commands_of(release)]
-    script = "\n".join(lines).replace("python3 ", f"{sys.executable} ")
-    script = script.replace("assay verify", f"{here / 'assay'} verify").replace("/tmp/", "../")  # noqa: S108
+    script = "\n".join(["set -e", *commands_of(release)]).replace("/tmp/", "../")  # noqa: S108
+    script = script.replace("python3 ", f"{sys.executable} ")
+    script = script.replace("assay verify", f"{here / 'assay'} verify")
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=release,
         env={
             "PATH": "/usr/bin:/bin",
-            "KEY": str(key),
             "PYTHONPATH": str(Path(__file__).parents[3]),
+            **{name: str(path) for name, path in variables.items()},
         },
         capture_output=True,
         text=True,
@@ -442,15 +442,15 @@ def follow(release: Path, key: Path | None) -> tuple[int, str]:
 def test_a_stranger_can_follow_the_instructions_to_the_letter(release: Path, keys: Keys) -> None:
     commands = commands_of(release)
     assert len(commands) == 8
-    code, out = follow(release, _public(keys))
+    code, out = follow(release, KEY=_public(keys))
     assert code == 0, out
     assert "Verified OK" in out
     assert out.splitlines()[-1] == json_of(release, "release.json")["model"].removeprefix("sha256:")
     without = [one for one in commands if "assay" not in one and "model_signing" not in one]
     (release / "VERIFY.md").write_text("".join(f"```sh\n{one}```\n" for one in without))
-    code, out = follow(release, _public(keys))
+    code, out = follow(release, KEY=_public(keys))
     assert (code, "VERIFY.md: FAILED" in out) == (1, True), out
-    code, out = follow(release, keys.other.key)
+    code, out = follow(release, KEY=keys.other.key)
     assert (code, "Verification failure" in out) == (1, True), out
 
 
@@ -566,6 +566,31 @@ def test_a_certificate_chain_signs_and_only_its_own_root_is_trusted(
     not_its_own = Signer(keys.others.key, leaf, (root,))
     with pytest.raises(InputError, match="does not match"):
         ship(run, tmp_path / "other", signer=not_its_own)
+
+
+@pytest.mark.slow
+def test_a_stranger_who_trusts_an_authority_can_follow_the_instructions_too(
+    run: Path, keys: Keys, tmp_path: Path
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    leaf, root = certificates(tmp_path / "a", keys.signer.key)
+    _, stranger = certificates(tmp_path / "b", keys.signer.key)
+    out = ship(run, tmp_path / "out" / "release", signer=Signer(keys.signer.key, leaf, (root,)))
+    assert len(commands_of(out)) == 4
+    code, said = follow(out, CA=root)
+    assert code == 0, said
+    assert said.splitlines()[-1] == json_of(out, "release.json")["model"].removeprefix("sha256:")
+    shutil.copy(root, out.parent / "ca.pem")
+    assert follow(out)[0] == 0, "beside the folder it is found without a word"
+    code, said = follow(out, CA=stranger)
+    assert (code, "signature: " in said) == (5, True), said
+    instructions = text_of(out, "VERIFY.md")
+    without = [one for one in commands_of(out) if "assay" not in one]
+    (out / "VERIFY.md").write_text("".join(f"```sh\n{one}```\n" for one in without))
+    assert follow(out, CA=root)[0] == 1, "model_signing sees that VERIFY.md was changed"
+    (out / "VERIFY.md").write_text(instructions)
+    assert follow(out, CA=root)[0] == 0
 
 
 def test_every_text_of_a_row_is_looked_for(a_run: Path) -> None:
