@@ -80,6 +80,7 @@ def verify(folder: Path, trusted: Trusted | None = None) -> Verified:
     hashes = dict(vouched or {name: sha256_file(path) for name, path in files.items()})
     problems += _list_problems(files, hashes, is_vouched=vouched is not None)
     problems += list(_papers_problems(folder, files, hashes, trusted))
+    problems = list(dict.fromkeys(problems))  # a missing file is missed by more than one list
     if problems:
         shown = [*problems[:40], *([f"... and {len(problems) - 40} more"] * (len(problems) > 40))]
         raise ReleaseDiffers("\n".join([f"{folder} is not what was released:", *shown]))

@@ -140,6 +140,7 @@ def test_a_removed_file_is_named(release: Path, keys: Keys) -> None:
         (release / name).unlink()
         said = said_of(release, keys.trusted)
         expected = "signature: " if name == "model.sig" else f"missing: {name}"
+        assert len(said) == len(set(said)), "nothing is said twice"
         assert [one for one in said if one.startswith(expected)], name
         (release / name).write_bytes(whole)
 
