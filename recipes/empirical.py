@@ -21,16 +21,14 @@ from privacy.ledger import verify
 from privacy.membership import Attack
 from recipes import domains, planting
 from recipes.console import Narrator
-from recipes.empirical_result import CanaryAudit, Empirical, RowAttacks, interval, show
+from recipes.empirical_result import RESULT, CanaryAudit, Empirical, RowAttacks, interval, show
 from recipes.errors import InputError
 from recipes.files import locked, write_json
 from recipes.record_scores import Scores, Values, score
 from recipes.run import Run, open_run, spent
 from recipes.training import refuse_other_rows
 
-__all__ = ["audit", "show"]
-
-RESULT = "empirical.json"
+__all__ = ["RESULT", "audit", "show"]
 
 CONTROL_CONFIDENCE = 0.99
 """Of the intervals by which a control fails: one sound audit in a hundred is voided by chance."""

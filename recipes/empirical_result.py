@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -12,6 +12,9 @@ from rich.text import Text
 
 from privacy.membership import AUC, Attack, Exposure
 from privacy.one_run import OneRun
+
+RESULT = "empirical.json"
+"""In a run's folder."""
 
 SCHEMA = 1
 
@@ -79,7 +82,22 @@ class Empirical:
     def to_json(self) -> dict[str, Any]:
         """Return what empirical.json holds."""
         values = {"schema": SCHEMA, "verdict": self.verdict} | asdict(self)
-        return values | {"in_words": words(self)}
+        told = _of_canaries(self, self.canaries) if self.canaries else []
+        return values | {"in_words": words(self), "canaries_in_words": told}
+
+
+_PUBLISHABLE = (
+    *("schema", "verdict", "name", "is_private", "epsilon", "delta"),
+    *("canaries", "canaries_in_words", "positive_control"),
+)
+
+
+def publishable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of an empirical.json may leave the house: what canaries, made-up records, told.
+
+    The rest is computed from private rows and covered by no epsilon.
+    """
+    return {key: values[key] for key in _PUBLISHABLE if key in values}
 
 
 def words(found: Empirical) -> list[str]:

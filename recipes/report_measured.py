@@ -9,6 +9,7 @@ from typing import Any
 
 from privacy import report as fields
 from privacy.report import Known, Missing, Release
+from recipes.empirical_result import RESULT
 from recipes.errors import InputError
 from recipes.evidence import Evidence
 from recipes.files import read_json
@@ -58,15 +59,15 @@ def self_test(from_: Sources) -> tuple[fields.SelfTestLine, ...]:
     )
 
 
-_EMPIRICAL = "empirical.json"
-
-
 _NOT_ATTACKED = "no empirical audit was made (assay audit RUN --empirical)"
+
+
+_KEPT = "kept where the rows are: it is computed from them, and outside the guarantee"
 
 
 def _empirical(from_: Sources) -> Mapping[str, Any]:
     folder = from_.evidence.folder
-    path = (folder or Path()) / from_.evidence.name_of(_EMPIRICAL)
+    path = (folder or Path()) / from_.evidence.name_of(RESULT)
     found = read_json(path) if folder is not None and path.is_file() else {}
     return found if isinstance(found, Mapping) else {}
 
@@ -77,7 +78,7 @@ def canaries(from_: Sources) -> fields.CanaryAudit:
     why = _NOT_ATTACKED if not found else "the run has no canaries (data.canaries)"
 
     def of(*keys: str) -> Stated:
-        return from_.of(found, _EMPIRICAL, *keys, why=why)
+        return from_.of(found, RESULT, *keys, why=why)
 
     run = ("canaries", "one_run")
     return fields.CanaryAudit(
@@ -98,12 +99,13 @@ def membership(from_: Sources) -> fields.Membership:
     attacks = found.get("rows", {}).get("attacks", []) if found else []
     best: Mapping[str, Any] = max(attacks, key=lambda one: one["auc"]["value"], default={})
     place = f"rows.attacks, {best.get('statistic')}"
+    why = (_KEPT if from_.evidence.kind == "release" else "not made") if found else _NOT_ATTACKED
 
     def of(*keys: str) -> Stated:
-        stated = from_.of(best, _EMPIRICAL, *keys, why=_NOT_ATTACKED if not found else "not made")
+        stated = from_.of(best, RESULT, *keys, why=why)
         if isinstance(stated, Missing):
             return stated
-        source = stated.source.replace(_EMPIRICAL, f"{_EMPIRICAL}: {place}")
+        source = stated.source.replace(RESULT, f"{RESULT}: {place}")
         return stated.model_copy(update={"source": source})
 
     return fields.Membership(
@@ -113,14 +115,12 @@ def membership(from_: Sources) -> fields.Membership:
         auc_high=of("auc", "high"),
         true_positives=of("true_positives", "value"),
         false_positive_rate=of("true_positives", "false_positive_rate"),
-        exposure=from_.of(found, _EMPIRICAL, "canaries", "exposure", "median", why=_NOT_ATTACKED)
+        exposure=from_.of(found, RESULT, "canaries", "exposure", "median", why=_NOT_ATTACKED)
         if found
         else Missing(missing=_NOT_ATTACKED),
         num_members=of("auc", "num_members"),
         num_non_members=of("auc", "num_non_members"),
-        controls=from_.of(
-            found, _EMPIRICAL, "positive_control", why="no positive control was named"
-        )
+        controls=from_.of(found, RESULT, "positive_control", why="no positive control was named")
         if found
         else Missing(missing=_NOT_ATTACKED),
     )

@@ -20,6 +20,7 @@ from privacy.statement import PrivacyStatement, statement
 from recipes import provenance
 from recipes.card import CardConfig
 from recipes.config import Recipe
+from recipes.empirical_result import RESULT, publishable
 from recipes.errors import InputError
 from recipes.files import read_json
 from recipes.release.layout import is_model_file
@@ -77,6 +78,9 @@ class Facts:
     base_report: Mapping[str, Any]
     privacy: PrivacyStatement | None
     """None for a plain run."""
+
+    empirical: Mapping[str, Any] | None
+    """What its canaries told; None for a plain run, and for one that was not audited so."""
 
     hashes: Mapping[str, str]
     """Hex SHA-256 of every file of the model itself, by name."""
@@ -157,6 +161,7 @@ def gather(
         report=read_json(run.folder / "eval" / "merged" / "report.json"),
         base_report=read_json(run.folder / "eval" / "base" / "report.json"),
         privacy=_privacy(run),
+        empirical=_empirical(run),
         hashes={name: sha256_file(path) for name, path in model.items()},
         num_parameters=sum(map(num_parameters, weights)),
         num_bytes=sum(path.stat().st_size for path in weights),
@@ -181,6 +186,13 @@ def _privacy(run: Run) -> PrivacyStatement | None:
         return None
     ledger = verify_ledger(run.ledger)
     return statement(ledger.plan, steps_charged=ledger.steps_charged)
+
+
+def _empirical(run: Run) -> dict[str, Any] | None:
+    path = run.folder / RESULT
+    if run.recipe.privacy is None or not path.is_file():
+        return None
+    return publishable(read_json(path))
 
 
 def public_recipe(recipe: Recipe) -> dict[str, Any]:

@@ -25,6 +25,9 @@ CARD, HUB_CARD = "MODEL_CARD.md", "README.md"
 
 BILL_OF_MATERIALS = "bom.cdx.json"
 DECISION = "decision.json"
+EMPIRICAL = "evidence/empirical.json"
+"""What the canaries of a private run told, if it was audited so."""
+
 HASHES = "SHA256SUMS"
 """Every file but itself and the signature, in the form that ``sha256sum --check`` reads."""
 
@@ -73,7 +76,10 @@ HANDED_OVER = (
     "gguf/Modelfile",
 )
 """What `recipes.handover` adds."""
-_OF_PRIVATE_RUNS = (LEDGER, PRIVACY, "evidence/privacy.schema.json", "evidence/privacy.html")
+_OF_PRIVATE_RUNS = (
+    *(LEDGER, PRIVACY, EMPIRICAL),
+    *("evidence/privacy.schema.json", "evidence/privacy.html"),
+)
 _GGUF = r"gguf/model-[A-Z0-9_]+\.gguf"
 
 _ALLOWED = frozenset(

@@ -53,6 +53,7 @@ def page(facts: Facts) -> str:
     return joined(
         [
             *head,
+            *_refuted(facts),
             plain(facts.privacy.in_words),
             "## The guarantee",
             table(["field", "value"], _guarantee(facts)),
@@ -62,6 +63,7 @@ def page(facts: Facts) -> str:
             "\n".join(f"- {line}" for line in _HAZARDS),
             "## How it was tested",
             _self_test(facts),
+            *_canaries(facts),
         ]
     )
 
@@ -102,3 +104,19 @@ def _self_test(facts: Facts) -> str:
         [plain(c["name"]), "yes" if c["passed"] else "**no**", plain(c["detail"])] for c in checks
     ]
     return table(["the mechanism, tested on itself before training", "passed", "seen"], rows)
+
+
+def _refuted(facts: Facts) -> list[str]:
+    """Return the warning above a statement that an audit has refuted."""
+    if facts.empirical is None or facts.empirical["verdict"] != "refuted":
+        return []
+    return ["> **THE CLAIM IS REFUTED** by canaries, as is told at the end. Do not rely on it."]
+
+
+def _canaries(facts: Facts) -> list[str]:
+    if facts.empirical is None or facts.empirical["canaries"] is None:
+        return ["No audit by canaries, records whose coins were sealed before training, was made."]
+    return [
+        "By canaries, records whose coins were sealed before training:",
+        "\n".join(f"- {plain(line)}" for line in facts.empirical["canaries_in_words"]),
+    ]

@@ -168,6 +168,8 @@ def _write_evidence(scratch: Path, run: Run, facts: Facts) -> None:
     write_json(scratch / layout.RECIPE, facts.recipe)
     if facts.privacy is not None:
         shutil.copyfile(run.ledger, scratch / layout.LEDGER)
+    if facts.empirical is not None:
+        write_json(scratch / layout.EMPIRICAL, facts.empirical)
     privacy_evidence.write(scratch, facts)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from eval import harness
 from eval.policy import GatePolicy, Rule
 from eval.stats import paired_difference
 from privacy.report import PrivacyReport
-from recipes import config, domains
+from recipes import config, domains, empirical
 from recipes.dsse import open_signed, read_public_key
 from recipes.errors import GateRefused, InputError, ReleaseDiffers
+from recipes.files import write_json
 from recipes.gating import Plea, override
 from recipes.release import bill_of_materials, layout, model_card, signature
 from recipes.release.ship import ship, texts_of
@@ -35,6 +37,7 @@ from tests.cli import assay_here, flip_a_byte, state_of
 from tests.recipes.release.conftest import Keys
 from tests.recipes.release.folders import CANARY, edit, make_run, write_decision
 from tests.recipes.test_dsse import make_key
+from tests.recipes.test_empirical import DESIGN, found, scored
 
 PAPERS = ("MODEL_CARD.md", "README.md", "VERIFY.md", "PRIVACY.md", "TECHNICAL_DOCUMENTATION.md")
 
@@ -495,6 +498,30 @@ def test_a_private_run_ships_its_statement_and_verify_holds_it_to_its_account(
     (out / "evidence/ledger.jsonl").write_text("".join(ledger[:-1]))
     with pytest.raises(ReleaseDiffers, match=f"for {len(ledger) - 2} steps"):
         verify(out)
+
+
+@pytest.mark.slow
+def test_what_canaries_told_leaves_with_a_private_run_and_what_its_rows_told_stays(
+    tiny_base: Path, keys: Keys, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "story", tiny_base, is_private=True)
+    audit = empirical.canary_audit(DESIGN, scored(lift=9.0), 1.0, 1e-5)
+    write_json(run / empirical.RESULT, replace(found(audit, 1.0), run=str(run)).to_json())
+    out = ship(run, tmp_path / "release", signer=keys.signer)
+    kept = json_of(out, "evidence/empirical.json")
+    assert kept["canaries"]["one_run"]["epsilon_lower"] == audit.one_run.epsilon_lower
+    assert not {"rows", "run", "in_words"} & kept.keys(), "about private rows, and this machine"
+    said = json_of(out, "evidence/privacy.json")
+    assert said["canary_audit"]["epsilon_lower"] == {
+        "value": audit.one_run.epsilon_lower,
+        "source": "evidence/empirical.json: canaries.one_run.epsilon_lower",
+    }
+    assert said["canary_audit"]["verdict"]["value"] == "refuted"
+    assert "outside the guarantee" in said["membership"]["auc"]["missing"]
+    page = text_of(out, "PRIVACY.md")
+    assert page.index("THE CLAIM IS REFUTED") < page.index("## The guarantee")
+    assert "guessed right" in page.partition("## How it was tested")[2]
+    verify(out, keys.trusted)
 
 
 def certificates(folder: Path, key: Path) -> tuple[Path, Path]:
