@@ -10,6 +10,7 @@ from eval.benchmarks.classification import classification
 from eval.benchmarks.counterfactual import counterfactual
 from eval.benchmarks.crows_pairs import crows_pairs
 from eval.benchmarks.halueval import halueval, halueval_judge
+from eval.benchmarks.halueval_general import halueval_general
 from eval.benchmarks.pubmedqa import pubmedqa
 from eval.benchmarks.squad import squad
 from eval.benchmarks.stereoset import stereoset
@@ -27,6 +28,7 @@ _SETS: dict[str, Callable[[Path, int | None], list[Task]]] = {
     "counterfactual": lambda path, n: [counterfactual(path, n)],
     "crows_pairs": lambda path, n: [crows_pairs(path, n)],
     "halueval": lambda path, n: [halueval(path, n)],
+    "halueval_general": lambda path, n: [halueval_general(path, n)],
     "halueval_judge": lambda path, n: [halueval_judge(path, n)],
     "pubmedqa": lambda path, n: [pubmedqa(path, n)],
     "squad": lambda path, n: [squad(path, n)],

@@ -36,6 +36,18 @@ HALUEVAL = {
     "right_answer": "four",
     "hallucinated_answer": "five is right",
 }
+GENERAL = "\n".join(
+    json.dumps(
+        {
+            "ID": str(i + 1),
+            "user_query": f"Q{i}?",
+            "chatgpt_response": f"R{i}.",
+            "hallucination": label,
+            "hallucination_spans": [],
+        }
+    )
+    for i, label in enumerate(("no", "yes", "no"))
+)
 TRUTHFUL = [
     {
         "question": "Is it?",
@@ -176,6 +188,33 @@ def test_a_judge_who_always_says_yes_is_half_right(tmp_path: Path) -> None:
     assert {s.cluster for s in samples} == {"0"}
     found = {metric.name: metric.compute(samples) for metric in task.metrics}
     assert found == {"acc": 0.5, "hallucination_recall": 1, "right_recall": 0, "yes_rate": 1}
+
+
+def test_a_judge_of_general_responses_who_never_says_yes_is_right_by_the_base_rate_alone(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path / "x.json", GENERAL)
+    [task] = load("halueval_general", path)
+    assert "Saying No always gives an acc of 0.667" in task.note
+    never = figures(task, HashedModel(lambda _, text: -1.0 - (text == " Yes")))
+    assert never == {
+        "balanced_acc": 0.5,
+        "acc": 2 / 3,
+        "hallucination_recall": 0,
+        "right_recall": 1,
+        "yes_rate": 0,
+    }
+    model = HashedModel(lambda context, text: -1.0 - ("R1" in context) * (text == " No"))
+    samples = answers(task, model)
+    assert [s.correct for s in samples] == [False, True, False], "a tie goes against the model"
+    assert task.metrics[0].compute(samples) == 0.5
+    assert model.asked[0][0].endswith("Request: Q0?\nResponse: R0.\nDoes it hold anything made up?")
+
+
+def test_a_balanced_accuracy_without_one_of_the_kinds_is_undefined(tmp_path: Path) -> None:
+    [task] = load("halueval_general", write(tmp_path / "x.json", GENERAL.splitlines()[0]))
+    [balanced, *_] = task.metrics
+    assert math.isnan(balanced.compute(answers(task, HashedModel())))
 
 
 def test_pubmedqa_does_not_show_the_conclusion(tmp_path: Path) -> None:
@@ -422,6 +461,7 @@ FILES: dict[str, tuple[str, object]] = {
     "truthfulqa": ("x.json", TRUTHFUL),
     "halueval": ("x.json", json.dumps(HALUEVAL)),
     "halueval_judge": ("x.json", json.dumps(HALUEVAL)),
+    "halueval_general": ("x.json", GENERAL),
     "pubmedqa": ("x.json", PUBMED),
     "classification": ("x.csv", BANKING),
     "counterfactual": ("x.csv", PAIRS),
