@@ -225,6 +225,21 @@ def test_a_backward_outside_begin_is_refused() -> None:
         torch.autograd.backward(layer(torch.ones(2, 3)).sum())
 
 
+def test_a_batch_of_one_is_begun_an_empty_one_is_not_and_nothing_is_had_without() -> None:
+    layer = nn.Linear(3, 2)
+    per_record = PerRecord()
+    per_record.attach(layer)
+    with pytest.raises(RuntimeError, match="without begin"):
+        per_record.gradients()
+    with pytest.raises(ValueError, match="got 0"):
+        per_record.begin(0)
+    per_record.begin(1)
+    torch.autograd.backward(layer(torch.ones(1, 3)).sum())
+    assert [tuple(g.shape) for g in per_record.gradients()] == [(1, 2, 3), (1, 2)]
+    with pytest.raises(RuntimeError, match="without begin"):
+        per_record.gradients()
+
+
 def test_a_loss_that_reaches_nothing_is_an_error() -> None:
     layer = nn.Linear(3, 2)
     per_record = PerRecord()
