@@ -171,6 +171,24 @@ def test_an_index_that_leads_elsewhere_is_refused(
         open_weights(inside)
 
 
+@pytest.mark.parametrize("index", ["{}", "[]", '{"weight_map": {}}', '{"weight_map": ["a"]}'])
+def test_an_index_that_places_nothing_is_refused(index: str, tmp_path: Path) -> None:
+    (tmp_path / INDEX).write_text(index)
+    with pytest.raises(IntegrityError, match="has no weight_map"):
+        open_weights(tmp_path)
+
+
+def test_a_file_that_is_cut_after_its_header_was_read_ends_the_reading(tmp_path: Path) -> None:
+    file = open_file(raw(tmp_path / "a", GOOD))
+    with file.path.open("r+b") as stream:
+        stream.truncate(file.entries["b"].start + 4)
+    with pytest.raises(IntegrityError, match="became shorter"):
+        file.read("b")
+    with pytest.raises(IntegrityError, match="became shorter"):
+        file.sha256("b")
+    assert len(file.read("a")) == 8
+
+
 def test_a_file_that_the_index_names_must_be_there(tmp_path: Path) -> None:
     (sharded(tmp_path) / "model-a.safetensors").unlink()
     with pytest.raises(InputError, match=r"names model-a\.safetensors, which is missing"):
