@@ -19,8 +19,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from finetune import adapter as adapters
 from finetune import checkpoint
 from finetune.config import AdapterConfig, TrainConfig
-from finetune.errors import InputError
-from finetune.merge import merge
+from finetune.errors import InputError, IntegrityError
+from finetune.merge import merge, write_serving_base
 from finetune.proof import agreement
 from finetune.train import train
 from finetune.update import Update
@@ -201,6 +201,29 @@ def test_the_merged_model_answers_as_base_and_adapter_do(
     update = max((a - b).abs().max().item() for a, b in zip(reference, bare, strict=True))
     assert error < 0.03 < 0.1 * update
     assert agreement(reference, answers).mean_kl < 1e-4
+
+
+def test_a_serving_base_is_for_language_models_of_this_4_bit_base_and_overwrites_nothing(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "serving"
+    make_adapter(tiny_base, tmp_path / "plain", LORA)
+    make_adapter(tiny_base, tmp_path / "head", LORA, quantization="nf4", labels=tiny.LABELS)
+    for adapter, what in (("plain", "none weights"), ("head", "sequence-classification head")):
+        with pytest.raises(InputError, match=what):
+            write_serving_base(tiny_base, tmp_path / adapter, out)
+    make_adapter(tiny_base, tmp_path / "adapter", LORA, quantization="nf4")
+    other = tiny.make_base(tmp_path / "other", seed=1)
+    with pytest.raises(IntegrityError, match="was trained on the base"):
+        write_serving_base(other, tmp_path / "adapter", out)
+    with pytest.raises(InputError, match="--storage float8: wanted auto"):
+        write_serving_base(tiny_base, tmp_path / "adapter", out, storage="float8")
+    assert not out.exists()
+    out.mkdir()
+    (out / "somebody's").write_text("work")
+    with pytest.raises(InputError, match="exists already"):
+        write_serving_base(tiny_base, tmp_path / "adapter", out)
+    assert [path.name for path in out.iterdir()] == ["somebody's"]
 
 
 def test_a_base_in_several_files_gives_the_same_merge_and_a_right_index(
