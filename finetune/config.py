@@ -148,7 +148,7 @@ class TrainConfig(Settings):
     logging_steps: int = Field(5, ge=1)
     """Steps between two lines of `training.jsonl`."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the split, the order and the initial adapter. Not of a private run's noise."""
 
     num_threads: int | None = Field(None, ge=1)

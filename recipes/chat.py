@@ -17,6 +17,9 @@ from recipes.config import EvalConfig
 from recipes.conversations import turns_of
 from recipes.rows import Row
 
+COLUMNS = ("id", "messages", "prompt", "completion", "instruction", "input", "output", "tools")
+"""Ours; `data.columns` says what the files call them."""
+
 
 def parse(row: Row, columns: Mapping[str, str], name: str) -> tuple[Dialogue, str, str]:
     """Turn a row into a dialogue; `recipes.conversations` lists the layouts."""

@@ -14,7 +14,10 @@ from eval.task import Task
 from finetune.encoding import Example, encode_text
 from recipes.data import Checked, Parts
 from recipes.errors import InputError, Problem, Problems
-from recipes.rows import Row, RowError, take
+from recipes.rows import Row, RowError, name_of, take
+
+COLUMNS = ("id", "text", "label", "labels", "group")
+"""Ours; `data.columns` says what the files call them."""
 
 ZERO_SHOT = "Which of the labels describes the text? Answer with the label only."
 """How the base is asked, which has no classification head."""
@@ -25,14 +28,17 @@ def parse(row: Row, columns: Mapping[str, str], name: str) -> tuple[LabelledText
     given = take(row, "text", columns)
     label: str | tuple[str, ...]
     many = row.values.get(columns.get("labels", "labels"))
-    if many is not None:
+    has_one = columns.get("label", "label") in row.values
+    if many is not None and not (has_one and isinstance(many, str)):  # a table holds no list
         if not isinstance(many, list) or not all(isinstance(one, str) for one in many):
             raise RowError("column 'labels': wanted a list of texts")
-        label = tuple(sorted(set(many)))
+        if not all(one.strip() for one in many):
+            raise RowError("column 'labels' holds an empty label")
+        label = tuple(sorted({one.strip() for one in many}))
         stratum = "+".join(label)
     else:
         label = stratum = take(row, "label", columns).strip()
-    group = take(row, "group", columns, required=False)
+    group = name_of(take(row, "group", columns, required=False))
     item = LabelledText(id=name, text=given.strip(), label=label, group=group)
     return item, given, stratum
 

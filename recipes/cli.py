@@ -58,7 +58,9 @@ def init(
 def check(
     file: File,
     set_: Set = [],  # noqa: B006 (typer copies it)
-    show: Annotated[int, typer.Option(help="Print so many examples, learned text marked.")] = 0,
+    show: Annotated[
+        int, typer.Option(min=0, help="Print so many examples, learned text marked.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Check recipe and data: bad rows, leakage, labels, lengths, the loss mask.
@@ -163,6 +165,8 @@ def evaluate(
     """
     from recipes import comparing
 
+    if not targets and base is None:
+        _fail("nothing is named to evaluate: assay eval RUN, or --base CHECKPOINT with --task", 2)
     if not task and base is None:
         result = comparing.evaluate(targets, _narrator())
     else:

@@ -65,14 +65,22 @@ def turns_of(row: Row, columns: Mapping[str, str]) -> list[Message]:
     elif columns.get("instruction", "instruction") in values:
         asked = take(row, "instruction", columns)
         given = take(row, "input", columns, required=False)
-        turns = _exchange(f"{asked}\n\n{given}" if given else asked, take(row, "output", columns))
+        turns = [
+            *_history(values.get("history")),
+            *_exchange(f"{asked}\n\n{given}" if given else asked, take(row, "output", columns)),
+        ]
     else:
         take(row, "messages", columns, kind=list)  # says what the row has instead
         raise AssertionError("a missing column is refused")  # pragma: no cover
+    if values.get("functions"):
+        raise RowError("functions: the older form of tools; write it as tools")
+    turns = _with_system(turns, values.get("system"))
     if not turns or turns[-1]["role"] != "assistant":
         raise RowError("the last message is not by the assistant, so there is nothing to learn")
     if not any(turn["role"] == "user" for turn in turns):
         raise RowError("no message is by the user")
+    if turns[0]["role"] == "assistant":
+        raise RowError("the first message is by the assistant, and answers nobody")
     return _with_tools(turns, take(row, "tools", columns, kind=list, required=False))
 
 
@@ -81,6 +89,30 @@ def _exchange(asked: str, answered: str) -> list[Message]:
         {"role": "user", "content": asked.strip()},
         {"role": "assistant", "content": answered.strip()},
     ]
+
+
+def _history(given: Any) -> list[Message]:
+    """Return the exchanges before an instruction: pairs of a question and its answer."""
+    if given is None:
+        return []
+    is_pairs = isinstance(given, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, str) for x in pair)
+        for pair in given
+    )
+    if not is_pairs:
+        raise RowError("history: wanted a list of pairs of texts, a question and its answer")
+    return [turn for asked, answered in given for turn in _exchange(asked, answered)]
+
+
+def _with_system(turns: list[Message], given: Any) -> list[Message]:
+    """Put the system's text, which some layouts keep beside the turns, before them."""
+    if given is None or given == "":
+        return turns
+    if not isinstance(given, str):
+        raise RowError(f"system: wanted a text, found a {type(given).__name__}")
+    if turns and turns[0]["role"] == "system":
+        raise RowError("a system beside the turns, and one among them; keep one")
+    return [{"role": "system", "content": given.strip()}, *turns]
 
 
 def _messages(turns: Sequence[Any]) -> list[Message]:
@@ -97,7 +129,16 @@ def _turn(turn: Any, index: int) -> Message:
     if role not in ROLES:
         known = ", ".join((*ROLES, *_OTHER_NAMES))
         raise RowError(f"messages[{index}]: role {given!r} is none of {known}")
-    content = _text(turn.get("content", turn.get("value")))
+    if turn.get("weight") not in (None, 1):
+        raise RowError(
+            f"messages[{index}]: weight {turn['weight']!r}: every turn of the assistant is "
+            "learned alike; leave the conversation out, or end it before that turn"
+        )
+    if turn.get("function_call"):
+        raise RowError(
+            f"messages[{index}]: function_call: the older form of tool_calls; write it so"
+        )
+    content = _text(turn.get("content", turn.get("value")), index)
     calls = turn.get("tool_calls") or []
     if not isinstance(calls, list) or (calls and role != "assistant"):
         raise RowError(f"messages[{index}]: tool_calls: wanted a list, in a turn of the assistant")
@@ -108,13 +149,17 @@ def _turn(turn: Any, index: int) -> Message:
     return {"role": role, "content": text}
 
 
-def _text(content: Any) -> str:
-    """Return a content's text; of a list of parts, the texts among them if they are all that."""
+def _text(content: Any, index: int) -> str:
+    """Return a content's text; a list of parts must be texts."""
     if isinstance(content, list) and all(
         isinstance(part, dict) and isinstance(part.get("text"), str) for part in content
     ):
         content = "\n".join(part["text"] for part in content)
-    return content.strip() if isinstance(content, str) else ""
+    if content is None:
+        return ""
+    if not isinstance(content, str):
+        raise RowError(f"messages[{index}]: content: wanted a text, or parts that are texts")
+    return content.strip()
 
 
 def _call(call: Any, index: int) -> str:

@@ -6,12 +6,13 @@ A row that cannot be used is named by file and line. What a usable row is, is th
 
 from __future__ import annotations
 
+import difflib
 import glob
 import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -21,7 +22,7 @@ from recipes.config import DataConfig
 from recipes.errors import InputError, Problem, Problems
 from recipes.files import sha256_file
 from recipes.linked import linked
-from recipes.rows import Row, RowError, read_rows
+from recipes.rows import MissingColumn, Row, RowError, has_header, name_of, read_rows
 
 Item = TypeVar("Item")
 
@@ -106,16 +107,32 @@ def files_of(patterns: Sequence[str], folder: Path) -> list[Path]:
             root = resources.files("recipes") / "samples"
             matches = [str(root / pattern.removeprefix("sample:"))]
         else:
-            path = Path(glob.escape(str(folder))) / Path(pattern).expanduser()
-            matches = sorted(glob.glob(str(path)))  # noqa: PTH207
+            path = Path(glob.escape(str(folder))) / _expanded(pattern)
+            literal = folder / _expanded(pattern)
+            matches = (
+                [str(literal)]
+                if literal.is_file()  # a name with brackets is one
+                else sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
+            )
         files = [Path(match) for match in matches if Path(match).is_file()]
         if not files:
-            raise InputError(f"data: there is no file {pattern} (looked in {folder})")
+            is_folder = any(Path(match).is_dir() for match in matches)
+            raise InputError(
+                f"data: there is no file {pattern} (looked in {folder})"
+                + (f"; it is a folder: name its files, as {pattern}/*.jsonl" if is_folder else "")
+            )
         for file in files:
+            if any("\udc80" <= character <= "\udcff" for character in str(file)):
+                raise InputError(f"data: the name of a file in {folder} is not UTF-8; rename it")
             if file.stat().st_size == 0:
                 raise InputError(f"data: the file {file} is empty; give it rows, or leave it out")
         found += files
     return list(dict.fromkeys(found))  # two patterns may name one file
+
+
+def _expanded(pattern: str) -> Path:
+    """Expand the user's own ``~`` only: ``~$plan.xlsx`` is a file that Excel leaves."""
+    return Path(pattern).expanduser() if pattern.startswith("~/") else Path(pattern)
 
 
 def check_rows(
@@ -123,6 +140,7 @@ def check_rows(
     config: DataConfig,
     parse: Callable[[Row, Mapping[str, str], str], tuple[Item, str, str]],
     bad: list[Problem],
+    seen: set[str] | None = None,
 ) -> list[Checked[Item]]:
     """Read files and turn rows into items.
 
@@ -132,6 +150,10 @@ def check_rows(
         parse: from a row, the names of columns and the row's id to the item, the text that makes
             it a duplicate of another, and the label it is stratified by.
         bad: receives every row that cannot be used.
+        seen: receives the names of all columns.
+
+    Raises:
+        InputError: if a file cannot be read, or its header lacks a column that is needed.
     """
     rows: list[Checked[Item]] = []
     ids: Counter[str] = Counter()
@@ -139,18 +161,24 @@ def check_rows(
         before = len(rows) + len(bad)
         for row in read_rows(path, bad):
             place = Path(row.place).name
-            given = row.values.get(config.columns.get("id", "id"))
-            name = str(given) if given not in (None, "") else place
+            if seen is not None:
+                seen.update(row.values)
+            name = name_of(row.values.get(config.columns.get("id", "id"))) or place
             ids[name] += 1
             unique = name if ids[name] == 1 else f"{name}#{ids[name]}"
             try:
                 item, content, label = parse(row, config.columns, unique)
                 group = None
                 if config.group is not None:
-                    if row.values.get(config.group) in (None, ""):
+                    group = name_of(row.values.get(config.group))
+                    if group is None:
                         raise RowError(f"no value in the group column {config.group!r}")
-                    group = str(row.values[config.group])
             except RowError as error:
+                if isinstance(error, MissingColumn) and has_header(path):
+                    raise InputError(
+                        f"{path}: {error}. Its first row must name the columns, and commas (tabs "
+                        "in .tsv) part them"
+                    ) from None
                 bad.append(Problem(row.place, str(error)))
                 continue
             loose = " ".join(content.casefold().split())
@@ -224,8 +252,10 @@ def prepare(
     bad: list[Problem] = []
     train_files = files_of(config.train, folder)
     test_files = files_of(config.test, folder) if config.test is not None else []
-    train = check_rows(train_files, config, parse, bad)
-    test = check_rows(test_files, config, parse, bad)
+    seen: set[str] = set()
+    train = check_rows(train_files, config, parse, bad, seen)
+    test = check_rows(test_files, config, parse, bad, seen)
+    _refuse_idle_columns(config, seen)
     if bad and not config.drop_bad_rows:
         count = len(bad)
         raise Problems(
@@ -260,6 +290,17 @@ def prepare(
         num_duplicates=sum(len(p) - len({row.key for row in p}) for p in (train, test)),
         num_alike_across=sum(row.loose_key in alike for row in test),
     )
+
+
+def _refuse_idle_columns(config: DataConfig, seen: Set[str]) -> None:
+    """Refuse a name that no row has: what it was to turn on would silently be off."""
+    for ours, theirs in config.columns.items():
+        if seen and theirs not in seen:
+            near = difflib.get_close_matches(theirs, sorted(seen), n=1, cutoff=0.5)
+            raise InputError(
+                f"data.columns: {ours}: no row has a column {theirs!r}"
+                + (f"; did you mean {near[0]!r}?" if near else "")
+            )
 
 
 def _refuse_leakage(

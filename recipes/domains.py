@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ def read(recipe: Recipe, folder: Path) -> Domain:
     """
     if recipe.recipe != "classification":
         _refuse_for_classification(recipe)
+    _refuse_unknown_columns(recipe)
     parse = {"chat": chat.parse, "classification": classification.parse, "qa": qa.parse}
     parts: Parts[Any] = prepare(
         recipe.data,
@@ -90,6 +92,19 @@ def read(recipe: Recipe, folder: Path) -> Domain:
         tasks=tasks,
         base_tasks=tasks,
     )
+
+
+def _refuse_unknown_columns(recipe: Recipe) -> None:
+    """Refuse a name for a column that the recipe has not, which would name nothing."""
+    story = {"chat": chat, "classification": classification, "qa": qa}[recipe.recipe]
+    for ours in recipe.data.columns:
+        if ours not in story.COLUMNS:
+            near = difflib.get_close_matches(ours, story.COLUMNS, n=1)
+            raise InputError(
+                f"data.columns: {ours} is no column of the {recipe.recipe} recipe"
+                + (f"; did you mean {near[0]}?" if near else "")
+                + f" It has {', '.join(story.COLUMNS)} (ours first, then what the files call it)"
+            )
 
 
 def _refuse_for_classification(recipe: Recipe) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,10 @@ from eval.items import Question
 from eval.task import Task
 from finetune.encoding import Example, Message, encode_chat
 from recipes.config import EvalConfig
-from recipes.rows import Row, RowError, take
+from recipes.rows import MissingColumn, Row, RowError, take
+
+COLUMNS = ("id", "context", "question", "answers", "document")
+"""Ours; `data.columns` says what the files call them."""
 
 NO_ANSWER = "not stated"
 """What the model is taught to say when the passage does not hold the answer."""
@@ -52,20 +56,46 @@ def _context(row: Row, columns: Mapping[str, str]) -> str:
 
 def _answers(row: Row, columns: Mapping[str, str]) -> tuple[str, ...]:
     theirs = columns.get("answers", "answers")
-    value: Any = row.values.get(theirs, row.values.get("answer"))
-    if isinstance(value, dict):  # the Hub's SQuAD form: {"text": [...], "answer_start": [...]}
-        value = value.get("text")
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
-        value = [str(value)]
-    if value is None and theirs not in row.values and "answer" not in row.values:
-        raise RowError(
-            f"no column {theirs!r} and no column 'answer'; an unanswerable question has an empty "
-            "list (map it: data.columns: {answers: THEIRS})"
+    if theirs not in row.values and "answers" not in columns:
+        theirs = "answer"
+    if theirs not in row.values:
+        names = repr(theirs) if "answers" in columns else "'answers' and no column 'answer'"
+        raise MissingColumn(
+            f"no column {names}; an unanswerable question has an empty list (map it: "
+            "data.columns: {answers: THEIRS})"
         )
+    value: Any = row.values[theirs]
+    if isinstance(value, str) and (value.strip()[:1], value.strip()[-1:]) in _BRACKETS:
+        value = _written_out(value, theirs)
+    if isinstance(value, dict):  # the Hub's SQuAD form: {"text": [...], "answer_start": [...]}
+        if "text" not in value:
+            raise RowError(f"column {theirs!r}: wanted the key 'text' in an object of answers")
+        value = value["text"]
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        value = take(row, theirs, {}, required=False) if value is row.values[theirs] else str(value)
+        value = [] if value is None else [value]
     value = [] if value is None else value
     if not isinstance(value, list) or not all(isinstance(answer, str) for answer in value):
         raise RowError(f"column {theirs!r}: wanted a text or a list of texts")
     return tuple(answer.strip() for answer in value if answer.strip())
+
+
+_BRACKETS = {("[", "]"), ("{", "}")}
+
+
+def _written_out(text: str, column: str) -> Any:
+    """Read a list of answers that a table holds as a text.
+
+    Raises:
+        RowError: if it is not JSON, such as Python's own way of writing a list.
+    """
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise RowError(
+            f"column {column!r} holds a list or object that is not JSON; write it as "
+            '["one answer", "another"], or as one text without brackets'
+        ) from None
 
 
 def messages(item: Question) -> list[Message]:

@@ -168,6 +168,8 @@ def test_what_is_no_run_folder_is_refused_by_every_verb_that_wants_one(
         (("schema", "--all"), ""),
         (("translate",), ""),
         (("run",), ""),
+        (("eval",), "nothing is named to evaluate"),
+        (("check", "kept.yaml", "--show", "-1"), ""),
     ],
 )
 def test_other_verbs_refuse_with_the_same_code(

@@ -50,7 +50,7 @@ def test_a_prompt_with_its_completion_is_a_conversation_too() -> None:
         ({"messages": [{"said": "Hi"}]}, r"messages\[0\]: role None is none of"),
         ({"messages": [USER, {"role": "assistant", "content": ""}]}, r"messages\[1\]: no content"),
         ({"messages": [USER, {"role": "assistant"}]}, r"messages\[1\]: no content"),
-        ({"messages": [{"role": "user", "content": ["parts"]}]}, r"messages\[0\]: no content"),
+        ({"messages": [{"role": "user", "content": ["parts"]}]}, r"messages\[0\]: content: wanted"),
         ({"prompt": "Hi"}, "no column 'completion'"),
         ({"prompt": "Hi", "completion": "  "}, "column 'completion' is empty"),
     ],

@@ -41,6 +41,22 @@ def test_a_row_has_one_label_or_a_list_of_them() -> None:
     assert (item.label, stratum) == ((), "")
 
 
+def test_a_label_is_one_class_however_a_file_writes_it() -> None:
+    def label(**values: Any) -> Any:
+        return classification.parse(row_of(text="Hi", **values), {}, "c1")[0].label
+
+    assert [label(label=one) for one in (0, 0.0, "0", " 0 ")] == ["0"] * 4
+    assert label(labels=["a ", "b", "a"]) == ("a", "b")
+    assert label(label="a", labels="") == label(label="a", labels="x;y") == "a"  # a table's column
+    for values, words in (
+        ({"label": float("nan")}, "column 'label' has no value"),
+        ({"labels": ["a", " "]}, "an empty label"),
+        ({"labels": "a"}, "wanted a list of texts"),
+    ):
+        with pytest.raises(RowError, match=words):
+            label(**values)
+
+
 def test_a_label_may_be_a_number_and_a_group_may_be_missing() -> None:
     item, _, _ = classification.parse(row_of(text="Hi", label=3, group=""), {}, "c1")
     assert (item.label, item.group) == ("3", None)

@@ -96,7 +96,25 @@ def test_calls_are_said_by_the_assistant_and_results_by_the_user() -> None:
         ({"messages": [{**HI[0], "tool_calls": [CALL]}, HI[1]]}, "in a turn of the assistant"),
         ({"messages": [HI[0], {**HI[1], "tool_calls": [{}]}]}, "without the name of its function"),
         ({"messages": [HI[0], {**HI[1], "tool_calls": "x"}]}, "tool_calls: wanted a list"),
-        ({"messages": [{"role": "user", "content": [{"type": "image"}]}, HI[1]]}, "no content"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image"}]}, HI[1]]},
+            "parts that are te",
+        ),
+        ({"messages": [HI[0], {**HI[1], "content": None}]}, "no content"),
+        (
+            {"messages": [HI[0], {**HI[1], "content": {"text": "x"}, "tool_calls": [CALL]}]},
+            "a text",
+        ),
+        ({"messages": [HI[0], {**HI[1], "weight": 0}]}, "weight 0: every turn of the assistant is"),
+        (
+            {"messages": [HI[0], {**HI[1], "function_call": {"name": "f"}}]},
+            "older form of tool_calls",
+        ),
+        ({"messages": HI, "functions": [{"name": "f"}]}, "older form of tools"),
+        ({"messages": [HI[1], *HI]}, "first message is by the assistant"),
+        ({"messages": HI, "system": ["s"]}, "system: wanted a text"),
+        ({"messages": [{"role": "system", "content": "s"}, *HI], "system": "t"}, "keep one"),
+        ({"instruction": "Hi", "output": "x", "history": ["Hi"]}, "wanted a list of pairs"),
         ({"instruction": "Hi"}, "no column 'output'"),
         ({"prompt": {"role": "prompter", "text": "Hi"}}, "nothing to learn"),
         ({"conversations": "Hi"}, "wanted list"),
@@ -130,3 +148,19 @@ def test_published_files_are_read_as_they_are(
     rows = check_rows([SHARED / name], config, parse, bad)
     assert len(rows) + len(bad) == num_rows
     assert len(bad) <= most_bad, json.dumps([str(problem) for problem in bad[:3]])
+
+
+def test_what_some_layouts_keep_beside_the_turns_is_told_before_them() -> None:
+    said = [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello")]
+    shared = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
+    assert turns(conversations=shared, system=" Be brief. ") == said
+    assert turns(messages=HI, system="") == said[1:]
+    before = [["Who?", "Me."]]
+    assert turns(instruction="Hi", output="Hello", system="Be brief.", history=before) == [
+        said[0],
+        ("user", "Who?"),
+        ("assistant", "Me."),
+        *said[1:],
+    ]
+    nothing = {"weight": None, "tool_calls": None, "function_call": None}  # as Parquet has it
+    assert turns(messages=[{**turn, **nothing} for turn in HI]) == said[1:]

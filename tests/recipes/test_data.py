@@ -30,6 +30,23 @@ def test_files_are_found_by_path_by_pattern_and_by_sample_name(tmp_path: Path) -
     assert sample.is_file()
 
 
+def test_files_with_brackets_at_any_depth_and_in_folders_are_found_or_told(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "x/b.jsonl", "x/y/c.jsonl", "br[1].jsonl", "~$plan.xlsx"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    found = files_of(["**/*.jsonl"], tmp_path)
+    assert [p.name for p in found] == ["a.jsonl", "br[1].jsonl", "b.jsonl", "c.jsonl"]
+    assert [p.name for p in files_of(["br[1].jsonl", "~$plan.xlsx"], tmp_path)] == [
+        "br[1].jsonl",
+        "~$plan.xlsx",
+    ]
+    with pytest.raises(InputError, match=r"there is no file x .*it is a folder: name its files"):
+        files_of(["x"], tmp_path)
+    (tmp_path / "M\udcfcller.jsonl").write_text("x")
+    with pytest.raises(InputError, match="is not UTF-8; rename it"):
+        files_of(["*.jsonl"], tmp_path)
+
+
 def test_a_pattern_without_a_file_and_an_empty_file_are_refused(tmp_path: Path) -> None:
     for pattern in ("none.jsonl", "*.parquet", "sample:none.jsonl", "."):
         with pytest.raises(InputError, match="there is no file"):
@@ -199,6 +216,43 @@ def test_a_row_without_its_group_is_a_bad_row(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", [{"text": "1", "who": "x"}, {"text": "2"}])
     with pytest.raises(Problems, match=r"a\.jsonl:2: no value in the group column 'who'"):
         prepared(tmp_path, group="who")
+
+
+def test_one_customer_is_one_group_however_a_file_writes_the_name(tmp_path: Path) -> None:
+    names = ["3", 3, 3.0, " 3", "3 ", "\u0041\u030a", "\u00c5", "two  words", "two words"]
+    write_jsonl(tmp_path / "a.jsonl", [{"text": f"{i}", "who": w} for i, w in enumerate(names)])
+    found = [row.group for row in checked(tmp_path / "a.jsonl", group="who")]
+    assert found == ["3"] * 5 + ["\u00c5"] * 2 + ["two words"] * 2
+    write_jsonl(tmp_path / "b.jsonl", [{"text": "x", "who": w} for w in (float("nan"), "", " ")])
+    bad: list[Problem] = []
+    assert not checked(tmp_path / "b.jsonl", bad, group="who")
+    assert {p.what for p in bad} == {"no value in the group column 'who'"}
+
+
+def test_a_customer_written_otherwise_in_the_test_file_is_on_both_sides_all_the_same(
+    tmp_path: Path,
+) -> None:
+    write_jsonl(tmp_path / "train.jsonl", [{"text": "1", "who": "ann"}, {"text": "2", "who": 7.0}])
+    write_jsonl(tmp_path / "test.jsonl", [{"text": "3", "who": "7 "}])
+    with pytest.raises(Problems, match="1 test rows belong to a who of the training"):
+        prepared(tmp_path, train="train.jsonl", test="test.jsonl", group="who")
+
+
+def test_a_table_that_lacks_a_column_is_refused_once_and_quotes_little_of_it(
+    tmp_path: Path,
+) -> None:
+    words = "my order of the third of May is late"
+    (tmp_path / "a.csv").write_text(f"{words},b\n" + "x,y\n" * 30)
+    with pytest.raises(InputError, match=r"Its first row must name the columns") as caught:
+        checked(tmp_path / "a.csv", drop_bad_rows=True)
+    assert words not in str(caught.value)
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
+def test_a_name_for_a_column_that_no_row_has_is_refused(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "1", "gender": "f"}, {"text": "2", "gender": "m"}])
+    with pytest.raises(InputError, match="group: no row has a column 'Gender'; did you mean 'gen"):
+        prepared(tmp_path, columns={"group": "Gender"})
 
 
 def test_a_test_row_that_stands_in_the_training_file_is_refused(tmp_path: Path) -> None:

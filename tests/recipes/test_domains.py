@@ -56,6 +56,15 @@ def test_the_base_of_a_classification_is_asked_fewer_of_the_same_items(tmp_path:
     assert (domain.tasks[0].num_items, domain.base_tasks[0].num_items) == (9, 4)
 
 
+def test_a_name_for_a_column_that_the_recipe_has_not_is_refused_with_the_nearest(
+    tmp_path: Path,
+) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", tiny.class_rows(20))
+    data = {"train": "rows.jsonl", "columns": {"gruop": "text"}}
+    with pytest.raises(InputError, match=r"gruop is no column .*did you mean group\? It has id, te"):
+        domains.read(recipe_of("classification", data=data), tmp_path)
+
+
 def test_only_the_tasks_that_are_named_are_asked_in_that_order(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "rows.jsonl", tiny.qa_rows(16))
     names = ["unsupported_answers", "question_answering"]

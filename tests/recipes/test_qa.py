@@ -31,6 +31,11 @@ def parsed(*, columns: dict[str, str] | None = None, **values: Any) -> Question:
         ({"answer": 2.5}, ("2.5",)),
         ({"answers": {"text": ["2 euros"], "answer_start": [10]}}, ("2 euros",)),  # the Hub's SQuAD
         ({"answers": {"text": [], "answer_start": []}}, ()),
+        ({"answers": '["2 euros", "2"]'}, ("2 euros", "2")),  # as a table must write a list
+        ({"answers": " [] "}, ()),
+        ({"answers": '{"text": ["2 euros"], "answer_start": [10]}'}, ("2 euros",)),
+        ({"answer": float("nan")}, ()),
+        ({"answer": 3.0}, ("3",)),
     ],
 )
 def test_answers_come_as_a_list_as_one_text_in_squads_form_or_not_at_all(
@@ -67,7 +72,10 @@ def test_columns_are_found_under_the_names_that_the_file_has() -> None:
         ({"answers": [5]}, "column 'answers': wanted a text or a list of texts"),
         ({"answers": True}, "column 'answers': wanted a text or a list of texts"),
         ({"answers": "2", "context": ""}, "column 'context' is empty"),
-        ({"answers": "2", "question": None}, "no column 'question'"),
+        ({"answers": "2", "question": None}, "column 'question' has no value"),
+        ({"answers": "['2', 'two']"}, "holds a list or object that is not JSON"),
+        ({"answers": "[5]"}, "wanted a text or a list of texts"),
+        ({"answers": {"txt": ["2"]}}, "wanted the key 'text'"),
         ({"answers": "2", "question": ["q"]}, "wanted str, found list"),
     ],
 )
@@ -91,3 +99,8 @@ def test_the_model_is_asked_with_the_passage_and_taught_what_to_say_when_it_is_s
 def test_the_default_tasks_cover_each_family() -> None:
     tasks = qa.tasks([parsed(answers=["2 euros"])], EvalConfig())
     assert [task.family for task in tasks] == ["accuracy", "bias", "hallucination", "hallucination"]
+
+
+def test_a_column_of_answers_that_was_named_is_not_another_one() -> None:
+    with pytest.raises(RowError, match="no column 'gold'; an unanswerable question"):
+        parsed(columns={"answers": "gold"}, answer="2 euros")

@@ -236,3 +236,83 @@ def test_objects_by_their_id_are_rows_of_that_id(tmp_path: Path) -> None:
 def test_the_place_of_a_row_is_its_file_and_line() -> None:
     assert str(Problem(Row("a.csv:3", {}).place, "is empty")) == "a.csv:3: is empty"
     assert KINDS == ("jsonl", "json", "csv", "tsv", "parquet", "xlsx")
+
+
+def test_what_json_allows_and_nobody_means_is_a_bad_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        '{"a": 1, "a": 2}\n{"a": '
+        + "9" * 5000
+        + "}\n"
+        + "[" * 100_000
+        + '\n{"a": {"b": 1, "b": 1}}\n'
+    )
+    found, bad = read(path)
+    assert not found
+    assert [one.partition(": ")[2] for one in bad] == [
+        "the key 'a' stands twice in one object",
+        "JSON beyond reason: a number too long, or nested too deep",
+        "JSON beyond reason: a number too long, or nested too deep",
+        "the key 'b' stands twice in one object",
+    ]
+    for text, words in (
+        ('[{"a": 1, "a": 2}]', "stands twice"),
+        ("[" * 100_000, "nested too deep"),
+        ('[{"a": ' + "9" * 5000 + "}]", "thousands of digits"),
+    ):
+        (tmp_path / "b.json").write_text(text)
+        with pytest.raises(InputError, match=words):
+            read(tmp_path / "b.json")
+
+
+def test_text_that_is_not_utf8_is_named_by_its_line_and_byte_in_the_file(tmp_path: Path) -> None:
+    lines = b"text,label\n" + b"hello,a\n" * 9000
+    for name in ("a.csv", "a.csv.gz"):
+        write_bytes(tmp_path / name, lines + b"M\xfcller,b\n")
+        with pytest.raises(InputError, match=r":9002: not UTF-8 at byte 72,012 of the file"):
+            read(tmp_path / name)
+
+
+def test_a_tsv_field_that_a_program_quoted_is_not_taken_with_its_quotes(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text('text\n"he said ""hi"" 0"\n"hi" he said\n"hi"\n')
+    found, bad = read(tmp_path / "a.tsv")
+    assert bad == ["a.tsv:2: a field is quoted as in CSV, and TSV has no quotes"]
+    assert [values["text"] for _, values in found] == ['"hi" he said', '"hi"']
+
+
+def test_a_workbook_is_read_to_its_end_and_a_cell_with_an_error_is_a_bad_row(
+    tmp_path: Path,
+) -> None:
+    import zipfile
+
+    from openpyxl import Workbook
+
+    book = Workbook()
+    for line in (["text", "label"], ["one", "a"], ["two", "#N/A"], ["three", "b"], ["four"]):
+        book.worksheets[0].append(line)
+    book.save(tmp_path / "whole.xlsx")
+    with (
+        zipfile.ZipFile(tmp_path / "whole.xlsx") as whole,
+        zipfile.ZipFile(tmp_path / "a.xlsx", "w") as stale,
+    ):
+        for name in whole.namelist():
+            content = whole.read(name)
+            stale.writestr(
+                name, content.replace(b'<dimension ref="A1:B5"', b'<dimension ref="A1:B2"')
+            )
+    found, bad = read(tmp_path / "a.xlsx")
+    assert [values for _, values in found] == [
+        {"text": "one", "label": "a"},
+        {"text": "three", "label": "b"},
+        {"text": "four", "label": None},
+    ]
+    assert bad == ["a.xlsx:3: a cell holds an error, such as #N/A"]
+    with (
+        zipfile.ZipFile(tmp_path / "whole.xlsx") as whole,
+        zipfile.ZipFile(tmp_path / "b.xlsx", "w") as torn,
+    ):
+        for name in whole.namelist():
+            content = whole.read(name)
+            torn.writestr(name, content[: len(content) // 2] if "sheet1" in name else content)
+    with pytest.raises(InputError, match="not a readable Excel workbook"):
+        read(tmp_path / "b.xlsx")
