@@ -85,15 +85,16 @@ def resolve(config: CheckpointConfig) -> Path:
     name = config.checkpoint
     if name.startswith("package:"):
         return _from_file(_file_in_package(name.removeprefix("package:")), config)
-    path = Path(name).expanduser()
+    path = Path(name).expanduser() if name.startswith("~/") else Path(name)
     if path.suffix == ".gguf" or path.is_file():
         return _from_file(path, config)
     if path.is_dir():
         _refuse_revision(config)
         return _checked_folder(path.resolve())
     if name.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        where = "" if path.is_absolute() else f", seen from {Path.cwd()}"
         raise InputError(
-            f"base.checkpoint: there is no folder or file {name!r}. Wanted: a folder with "
+            f"base.checkpoint: there is no folder or file {name!r}{where}. Wanted: a folder with "
             "config.json and *.safetensors, a .gguf file, package:NAME/FILE, or a Hub id OWNER/NAME"
         )
     return _from_hub(config)

@@ -42,6 +42,7 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
         narrator.say(f"trained already: {run.folder / 'adapter'}")
         _tidy(run)
         return
+    _refuse_missing_trackers(recipe.train.report_to)
     base = load_base(recipe, folder, domain)
     encoded = encode(run, domain, base)
     examples, held_back = ([e for e in part if e.is_learnable] for part in encoded)
@@ -96,6 +97,17 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
     provenance.add(run.folder / RECORD, "training", asdict(result))
     _tidy(run)
     narrator.say(_trained(result))
+
+
+def _refuse_missing_trackers(names: Sequence[str]) -> None:
+    from transformers.integrations import get_available_reporting_integrations
+
+    at_hand = get_available_reporting_integrations()
+    if missing := [name for name in names if name not in (*at_hand, "all", "none")]:
+        raise InputError(
+            f"train.report_to: {', '.join(missing)} is not installed, or no tracker of "
+            f"transformers; at hand: {', '.join(at_hand) or 'none'}"
+        )
 
 
 def public_texts() -> list[str]:

@@ -89,6 +89,15 @@ def a_private_run_that_stops_early(folder: Path, base: Path) -> None:
     write_recipe(folder, "qa", base, **settings)
 
 
+def a_tracker_that_is_not_there(folder: Path, base: Path) -> None:
+    write_rows(folder / "rows.jsonl", rows_of("qa"))
+    write_recipe(folder, "qa", base, train={"report_to": ["mlflov"]})
+
+
+def a_seed_beyond_32_bits(folder: Path, base: Path) -> None:
+    write_recipe(folder, "qa", base, train={"seed": 2**32})
+
+
 @pytest.mark.parametrize(
     ("prepare", "words"),
     [
@@ -101,6 +110,8 @@ def a_private_run_that_stops_early(folder: Path, base: Path) -> None:
         (no_recipe_file, ("there is no recipe file recipe.yaml", "assay init")),
         (an_unknown_task, ("poetry is no task of the qa recipe", "question_answering")),
         (no_such_base, ("base.checkpoint: there is no folder or file",)),
+        (a_tracker_that_is_not_there, ("train.report_to: mlflov is not installed", "at hand: ")),
+        (a_seed_beyond_32_bits, ("train.seed", "less than 4294967296")),
         (a_private_run_that_stops_early, ("train.early_stopping", "without noise", "null")),
     ],
 )

@@ -61,7 +61,9 @@ def test_a_name_for_a_column_that_the_recipe_has_not_is_refused_with_the_nearest
 ) -> None:
     write_jsonl(tmp_path / "rows.jsonl", tiny.class_rows(20))
     data = {"train": "rows.jsonl", "columns": {"gruop": "text"}}
-    with pytest.raises(InputError, match=r"gruop is no column .*did you mean group\? It has id, te"):
+    with pytest.raises(
+        InputError, match=r"gruop is no column .*did you mean group\? It has id, te"
+    ):
         domains.read(recipe_of("classification", data=data), tmp_path)
 
 
