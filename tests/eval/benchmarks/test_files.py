@@ -130,7 +130,7 @@ def test_a_bad_file_is_refused_with_its_place(case: str, tmp_path: Path) -> None
 def test_an_unknown_set_is_refused_with_those_there_are() -> None:
     with pytest.raises(EvaluationError, match=r"'mmlu'; there are bbq, bbq_3way, "):
         load("mmlu", Path("x"))
-    assert len(names()) == 14
+    assert len(names()) == 15
 
 
 def test_records_of_a_csv_know_the_line_they_begin_on(tmp_path: Path) -> None:
