@@ -40,6 +40,8 @@ class Reservation:
     sample_rate: float
     noise_multiplier: float
     steps: int
+    unit: str = "example"
+    """What each of its epsilons protects; a file of before says nothing, and is of examples."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,15 @@ def reserve(
 
     Raises:
         BudgetSpent: if the run would take the account over its limit; nothing is written.
-        LedgerError: if the file is damaged, or states another limit.
+        LedgerError: if the file is damaged, states another limit or adds up runs of another unit,
+            or if its delta is 1 / n or more.
     """
+    if config.delta * plan.num_examples >= 1:
+        raise LedgerError(
+            f"{path.name} allows delta {config.delta:g}, which is 1 / {plan.num_examples} or more: "
+            "publishing one whole example at random would pass. Begin an account with a smaller "
+            "delta (privacy.budget.delta)."
+        )
     with _locked(path):
         if not path.exists():
             header = {"kind": "budget", "schema": _SCHEMA}
@@ -114,9 +123,17 @@ def reserve(
                 f"this run states {config.epsilon:g} at {config.delta:g}. The limit of an account "
                 "does not change: state the file's, or begin another file for other data."
             )
-        wanted = Reservation(run, name, data, plan.sample_rate, plan.noise_multiplier, plan.steps)
+        wanted = Reservation(
+            run, name, data, plan.sample_rate, plan.noise_multiplier, plan.steps, plan.unit
+        )
         if any(known.run == run for known in account.reservations):
             return account
+        if other := {known.unit for known in account.reservations} - {plan.unit}:
+            raise LedgerError(
+                f"{path.name} adds up runs that protect one {min(other)}, and this run protects "
+                f"one {plan.unit}: epsilons of different units do not add up. Set privacy.unit "
+                "alike, or name another account for it."
+            )
         after = account.spent(wanted)
         if not after <= account.epsilon:
             raise BudgetSpent(_refusal(path, account, wanted, after))
@@ -147,14 +164,18 @@ def _number(epsilon: float) -> str:
 def _reservation(line: dict[str, Any]) -> Reservation:
     if line["kind"] != "run":
         raise ValueError(f"its kind is {line['kind']!r}")
-    return Reservation(
+    found = Reservation(
         run=str(line["run"]),
         name=str(line["name"]),
         data=str(line["data"]),
         sample_rate=float(line["sample_rate"]),
         noise_multiplier=float(line["noise_multiplier"]),
         steps=int(line["steps"]),
+        unit=str(line.get("unit", "example")),
     )
+    if not (0 < found.sample_rate <= 1 and found.noise_multiplier >= 0 and found.steps >= 0):
+        raise ValueError("no run has such a rate, noise or number of steps")
+    return found
 
 
 @contextmanager

@@ -14,8 +14,9 @@ was, and that is private.
 import dataclasses
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from privacy import chain
 from privacy.errors import BudgetSpent, LedgerError, PrivacyError
@@ -58,6 +59,29 @@ class LedgerSummary:
         """Epsilon at the plan's delta for the steps charged (PLD; takes about a second)."""
         return self.plan.epsilon(self.steps_charged)
 
+    def disagreement(self, record: Mapping[str, Any]) -> str | None:
+        """Say why this is not the whole ledger of a run; None if nothing speaks against it.
+
+        The chain cannot show that lines are missing at its end, or that it is another run's. The
+        record that the run wrote can.
+
+        Args:
+            record: of the run: ``data.fingerprint``, and of ``training`` the ``num_steps`` that
+                were taken and the ``ledger_head`` at its end, as far as they are there.
+        """
+        training = record.get("training") or {}
+        rows = (record.get("data") or {}).get("fingerprint")
+        head, num_steps = training.get("ledger_head"), training.get("num_steps")
+        last = max(self.steps, default=0)
+        if rows is not None and rows != self.data:
+            return "it is of other rows than record.json names, so it is another run's"
+        if num_steps is not None and num_steps > last:
+            taken = f"record.json says that {num_steps} were taken"
+            return f"it charges steps up to {last}, and {taken}"
+        if head is not None and head != self.head:
+            return "its last line is not the one that record.json noted when training ended"
+        return None
+
 
 def verify(path: str | os.PathLike[str]) -> LedgerSummary:
     """Read a ledger and check every line of it.
@@ -86,16 +110,19 @@ def verify(path: str | os.PathLike[str]) -> LedgerSummary:
         raise LedgerError(
             f"{name}, line {plan.steps + 2}: charges beyond the {plan.steps} planned steps."
         )
-    return LedgerSummary(
-        plan=plan,
-        data=str(header["data"]),
-        is_private=header["is_private"] is True,
-        hashes=found.hashes,
-        steps=tuple(int(entry["step"]) for entry in charges),
-        covered=frozenset(str(entry["covered"]) for entry in charges),
-        size_bytes=found.size_bytes,
-        canaries=str(header.get("canaries", "")),
-    )
+    try:
+        return LedgerSummary(
+            plan=plan,
+            data=str(header["data"]),
+            is_private=header["is_private"] is True,
+            hashes=found.hashes,
+            steps=tuple(int(entry["step"]) for entry in charges),
+            covered=frozenset(str(entry["covered"]) for entry in charges),
+            size_bytes=found.size_bytes,
+            canaries=str(header.get("canaries", "")),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise LedgerError(f"{name}: a line lacks what every ledger holds: {error}") from error
 
 
 class Ledger:

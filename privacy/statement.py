@@ -94,11 +94,11 @@ def statement(plan: DPPlan, *, steps_charged: int) -> PrivacyStatement:
         max_true_positive_rate=true_positives,
         in_words=(
             f"The trained weights, and all checkpoints on the way, are ({digits_up(epsilon)}, "
-            f"{plan.delta:.2g})-differentially private for one {plan.unit} under "
+            f"{delta_up(plan.delta)})-differentially private for one {plan.unit} under "
             f"{plan.adjacency} neighbours, the number of examples being public. Somebody who "
             "knows every other example and holds it for a fair coin whether one took part can "
             f"come to be at most {percent_up(posterior)} % sure, except with probability "
-            f"{plan.delta:.2g}."
+            f"{delta_up(plan.delta)}."
         ),
         not_protected=(_beyond(plan.unit), *_NOT_PROTECTED),
     )
@@ -121,6 +121,17 @@ def digits_up(epsilon: float) -> str:
         return "inf"
     rounded = Context(prec=4, rounding=ROUND_CEILING).create_decimal(repr(epsilon))
     return f"{rounded.normalize():f}"
+
+
+def delta_up(delta: float) -> str:
+    """A delta with four digits, rounded up: a rounded bound stays true.
+
+    Example:
+        >>> delta_up(1e-5), delta_up(1.04901e-6)
+        ('1e-05', '1.05e-06')
+    """
+    rounded = Context(prec=4, rounding=ROUND_CEILING).create_decimal(repr(delta))
+    return f"{float(rounded):.4g}"
 
 
 def percent_up(share: float) -> str:

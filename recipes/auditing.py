@@ -115,13 +115,15 @@ def audit_evidence(found: Evidence) -> Audit:
     if not found.is_private:
         return Audit(False, (), None, is_damaged=False, kind=found.kind)
     summary = found.summary()
+    # then what it says was spent is not what this run has spent
+    is_other = summary is not None and summary.disagreement(found.record) is not None
     ones = construction.findings()
     owned = findings.owned(found)
     # what one person owns is told from the rows, where somebody has counted
     ones += [one for one in _settings(found) if one.id != "U4" or owned is None]
     said: PrivacyStatement | None = None
     groups: tuple[GroupEpsilon, ...] = ()
-    if summary is not None:
+    if summary is not None and not is_other:
         said = statement(summary.plan, steps_charged=summary.steps_charged)
         if summary.plan.unit == "example":
             most = owned.largest_num_rows if owned else None
@@ -148,7 +150,7 @@ def audit_evidence(found: Evidence) -> Audit:
         True,
         complete(ones),
         said,
-        is_damaged=found.ledger is not None and summary is None,
+        is_damaged=found.ledger is not None and (summary is None or is_other),
         kind=found.kind,
         groups=groups,
         owned=owned,

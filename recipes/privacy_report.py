@@ -229,15 +229,17 @@ def _steps(from_: Sources) -> fields.Steps:
         taken=from_.record("training", "num_steps"),
         charged=from_.ledger(summary.steps_charged, f"lines 2 to {len(summary.hashes)}"),
         repeated=from_.ledger(repeated, "steps that stand twice"),
-        resumed_from=_resumed_from(from_),
+        resumed_from=_resumed_from(from_, repeated),
         ledger_head=from_.ledger(summary.head, f"line {len(summary.hashes)}: hash"),
     )
 
 
-def _resumed_from(from_: Sources) -> Stated:
+def _resumed_from(from_: Sources, repeated: int) -> Stated:
     training = from_.evidence.record.get("training")
     if isinstance(training, Mapping) and training.get("resumed_from") is None:
         source = f"{from_.evidence.name_of('record.json')}: training.resumed_from"
+        if repeated:  # it ended before its first checkpoint
+            return Known(value=f"the beginning, after {repeated} steps were charged", source=source)
         return Known(value="none: the run was not interrupted", source=source)
     return from_.record("training", "resumed_from")
 

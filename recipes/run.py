@@ -9,7 +9,7 @@ from pathlib import Path
 from finetune import adapter as adapters
 from finetune import checkpoint as checkpoints
 from privacy.errors import LedgerError
-from privacy.ledger import verify
+from privacy.ledger import LedgerSummary, verify
 from recipes import config, domains
 from recipes.config import Recipe
 from recipes.errors import InputError
@@ -93,12 +93,29 @@ def spent(run: Run) -> float | None:
     """
     if run.recipe.privacy is None:
         return None
+    return checked_ledger(run).epsilon_spent
+
+
+def checked_ledger(run: Run) -> LedgerSummary:
+    """Return the ledger of a private run, if it is whole and its own.
+
+    Raises:
+        LedgerError: if it is damaged or missing, lacks steps that the record says were taken, or
+            is another run's, or a seeded run's.
+    """
     if not run.ledger.is_file():
         raise LedgerError(
             f"{run.ledger} is missing, so nobody knows what this private run has spent; bring it "
             "back, or train anew under another name"
         )
-    return verify(run.ledger).epsilon_spent
+    summary = verify(run.ledger)
+    record = read_json(run.folder / RECORD) if (run.folder / RECORD).is_file() else {}
+    why = summary.disagreement(record)
+    if why is None and not summary.is_private:
+        why = "it was written with noise that a seed repeats, which protects nobody"
+    if why is not None:
+        raise LedgerError(f"{run.ledger}: {why}; bring the run's own ledger back")
+    return summary
 
 
 def refuse_other_base(run: Run, folder: Path) -> None:

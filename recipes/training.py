@@ -15,7 +15,7 @@ from finetune.encoding import Example, weigh_classes
 from finetune.train import StepRule, TrainResult, train
 from finetune.watch import StepInfo
 from privacy import budget
-from privacy.ledger import Ledger
+from privacy.ledger import Ledger, verify
 from privacy.mechanism import OS_RANDOMNESS, PoissonSampler
 from privacy.plan import DPPlan, make_plan
 from privacy.provable import mechanism_of, of_group, said
@@ -94,7 +94,9 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
             on_rows=_rows_bar(open_bar, len(examples) + len(held_back)),
             public_texts=public_texts() if recipe.adapter.whiten_head else (),
         )
-    provenance.add(run.folder / RECORD, "training", asdict(result))
+    # what the ledger's own chain cannot show: that lines are missing at its end
+    head = {"ledger_head": verify(run.ledger).head} if plan else {}
+    provenance.add(run.folder / RECORD, "training", asdict(result) | head)
     _tidy(run)
     narrator.say(_trained(result))
 

@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from finetune.identity import identity_of, sha256_file
-from privacy.ledger import verify as verify_ledger
 from privacy.statement import PrivacyStatement, statement
 from recipes import provenance
 from recipes.card import CardConfig
@@ -25,7 +24,7 @@ from recipes.errors import InputError
 from recipes.files import read_json
 from recipes.release.layout import is_model_file
 from recipes.release.verdict import Verdict, read_verdict
-from recipes.run import RECORD, Run
+from recipes.run import RECORD, Run, checked_ledger
 
 _RECORD_KEYS = (
     "schema",
@@ -184,7 +183,7 @@ def _verdict(decision: Mapping[str, Any], run: Run) -> Verdict:
 def _privacy(run: Run) -> PrivacyStatement | None:
     if run.recipe.privacy is None:
         return None
-    ledger = verify_ledger(run.ledger)
+    ledger = checked_ledger(run)
     return statement(ledger.plan, steps_charged=ledger.steps_charged)
 
 

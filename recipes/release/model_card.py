@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from privacy.statement import digits_up
 from recipes.card import MISSING
 from recipes.release.facts import Facts, is_hub_id
 from recipes.release.layout import (
@@ -181,7 +182,7 @@ def _cost(facts: Facts) -> str:
         f"To serve: {facts.num_parameters:,} parameters, {facts.num_bytes / 1e6:,.1f} MB.",
     ]
     if facts.privacy:
-        parts.append(f"Privacy spent: epsilon {facts.privacy.epsilon:.3g}.")
+        parts.append(f"Privacy spent: epsilon {digits_up(facts.privacy.epsilon)}.")
     return " ".join(parts)
 
 

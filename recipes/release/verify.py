@@ -219,6 +219,8 @@ def _privacy_problems(
     except (LedgerError, PrivacyError) as error:
         yield f"{layout.LEDGER}: {error}"
         return
+    if why := ledger.disagreement(record):
+        yield f"{layout.LEDGER}: {why}"
     is_same = (
         said["steps"]["charged"]["value"] == ledger.steps_charged
         and said["epsilon"]["delta"]["value"] == ledger.plan.delta

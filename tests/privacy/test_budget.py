@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 from collections.abc import Callable
@@ -111,3 +112,22 @@ def test_two_runs_at_once_cannot_both_take_what_is_left(path: Path, plan: DPPlan
         taken = pool.starmap(_reserve_one, [(path, plan, limit, run) for run in "ab"])
     assert sorted(taken) == [False, True]
     assert len(read(path).reservations) == 1
+
+
+def test_runs_that_protect_another_unit_do_not_add_up(path: Path, plan: DPPlan) -> None:
+    limit = config(path, 100)
+    reserve(path, limit, plan, run="a", name="a", data="sha256:d")
+    people = dataclasses.replace(plan, unit="customer")
+    with pytest.raises(LedgerError, match="protect one example, and this run protects one cust"):
+        reserve(path, limit, people, run="b", name="b", data="sha256:d")
+    assert [run.unit for run in read(path).reservations] == ["example"]
+
+
+def test_an_account_whose_delta_would_let_a_whole_example_pass_takes_no_run(
+    path: Path, plan: DPPlan
+) -> None:
+    of_many = {"num_examples": 100_000, "sample_rate": 4e-5, "denominator": 4.0}
+    many = dataclasses.replace(plan, **of_many, delta=1e-7)
+    with pytest.raises(LedgerError, match=r"delta 1e-05, which is 1 / 100000 or more"):
+        reserve(path, config(path, 100), many, run="a", name="a", data="sha256:d")
+    assert not path.exists()

@@ -313,3 +313,42 @@ def test_an_empty_or_missing_file_is_not_a_ledger(path: Path) -> None:
     path.touch()
     with pytest.raises(LedgerError, match="empty"):
         verify(path)
+
+
+def test_a_record_tells_a_cut_and_a_foreign_ledger_from_the_runs_own(
+    path: Path, plan: DPPlan
+) -> None:
+    ledger = begin(path, plan, charges=4)
+    noted = {"num_steps": 4, "ledger_head": ledger.head}
+    record = {"data": {"fingerprint": "sha256:d"}, "training": noted}
+    assert verify(path).disagreement(record) is None
+    assert verify(path).disagreement({}) is None
+    assert verify(path).disagreement({"training": None}) is None
+    other = record | {"data": {"fingerprint": "sha256:e"}}
+    assert "another run's" in str(verify(path).disagreement(other))
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]))
+    assert "charges steps up to 3, and record.json says that 4" in str(
+        verify(path).disagreement(record)
+    )
+    repeated = record | {"training": noted | {"num_steps": 3}}  # the last charge was a repeat
+    assert "its last line is not the one" in str(verify(path).disagreement(repeated))
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", "[" * 100_000])
+def test_what_no_ledger_writes_is_damage_and_no_crash(path: Path, plan: DPPlan, value: str) -> None:
+    begin(path, plan, charges=1)
+    with path.open("a") as file:
+        file.write('{"hash": "' + "0" * 64 + '", "x": ' + value + "}\n")
+    with pytest.raises(LedgerError, match="line 3"):
+        verify(path)
+
+
+@pytest.mark.parametrize("key", ["step", "covered"])
+def test_a_forged_line_that_lacks_a_key_is_refused(path: Path, plan: DPPlan, key: str) -> None:
+    ledger = begin(path, plan)
+    entry = {"kind": "step", "charge": 1, "step": 1, "covered": "c"}
+    entry.pop(key)
+    chain.append(path, entry, ledger.head, path.stat().st_size)
+    with pytest.raises(LedgerError, match="lacks what every ledger holds"):
+        verify(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +18,7 @@ from privacy.ledger import Ledger
 from privacy.plan import PrivacyConfig, make_plan
 from privacy.self_test import Check
 from recipes import config, domains, provenance
+from recipes.data import Checked, fingerprint
 from recipes.files import sha256_file, write_json
 from recipes.gating import gate
 from recipes.release.verify import hashes_text
@@ -60,7 +61,7 @@ def make_run(folder: Path, base: Path, *, is_private: bool = False, **sections: 
         training["num_tokens"] = None
         line = Check("clip", True, 1.0, 0.0, 1.0, "at most 1", "no row above the bound")
         record["privacy_self_test"] = [asdict(line)]
-        _charge(run, len(domain.parts.train))
+        _charge(run, domain.parts.train)
     paths = {"resumed_from": str(folder / "checkpoints")}
     finished = {"status": "complete", "finished": provenance.now()}
     write_json(
@@ -98,10 +99,10 @@ def write_decision(run_folder: Path, change: Callable[[Any], object] = lambda _:
     write_json(run_folder / "eval" / "merged" / "decision.json", decision)
 
 
-def _charge(run: Run, num_examples: int) -> None:
+def _charge(run: Run, rows: Sequence[Checked[Any]]) -> None:
     asked = PrivacyConfig(epsilon=None, noise_multiplier=1.2)
-    plan = make_plan(asked, num_examples=num_examples, batch_size=8, epochs=1)
-    ledger = Ledger.open(run.ledger, plan, data="sha256:0", is_private=True)
+    plan = make_plan(asked, num_examples=len(rows), batch_size=8, epochs=1)
+    ledger = Ledger.open(run.ledger, plan, data=fingerprint(rows), is_private=True)
     for step in range(plan.steps):
         ledger.charge(step + 1)
 

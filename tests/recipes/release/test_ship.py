@@ -22,6 +22,7 @@ from huggingface_hub import ModelCard
 from eval import harness
 from eval.policy import GatePolicy, Rule
 from eval.stats import paired_difference
+from privacy.errors import LedgerError
 from privacy.report import PrivacyReport
 from recipes import config, domains, empirical
 from recipes.dsse import open_signed, read_public_key
@@ -498,6 +499,24 @@ def test_a_private_run_ships_its_statement_and_verify_holds_it_to_its_account(
     (out / "evidence/ledger.jsonl").write_text("".join(ledger[:-1]))
     with pytest.raises(ReleaseDiffers, match=f"for {len(ledger) - 2} steps"):
         verify(out)
+
+
+def test_a_cut_ledger_passes_no_gate_and_ships_nothing(
+    tiny_base: Path, keys: Keys, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "story", tiny_base, is_private=True)
+    ledger = run / "ledger.jsonl"
+    lines = ledger.read_text().splitlines(keepends=True)
+    ledger.write_text("".join(lines[:2]))
+    with pytest.raises(LedgerError, match=r"charges steps up to 1, and record\.json says that 3"):
+        write_decision(run)
+    with pytest.raises(LedgerError, match="bring the run's own ledger back"):
+        ship(run, tmp_path / "release", signer=keys.signer)
+    check_nothing_left(tmp_path)
+    done = assay_here("audit", run, "-o", "report", folder=tmp_path)
+    assert done.code == 5
+    assert not (tmp_path / "report").exists()
+    assert "differentially private" not in done.said
 
 
 @pytest.mark.slow
