@@ -104,10 +104,16 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def _adapter(root: Path, files: Sequence[Path]) -> Iterator[Finding]:
     for path in files:
-        if path.name == "adapter_config.json" and "checkpoint-" not in str(path):
-            yield from _adapter_config(_name(root, path), json.loads(path.read_text()))
-        if path.name == "adapter_model.safetensors" and "checkpoint-" not in str(path):
-            yield from _adapter_tensors(_name(root, path), _header(path))
+        if "checkpoint-" in str(path):
+            continue
+        name = _name(root, path)
+        try:
+            if path.name == "adapter_config.json":
+                yield from _adapter_config(name, json.loads(path.read_text()))
+            if path.name == "adapter_model.safetensors":
+                yield from _adapter_tensors(name, _header(path))
+        except (ValueError, AttributeError, TypeError, KeyError, struct.error):
+            yield finding("D3", "fail", f"{name} cannot be read", "what it holds is not known")
 
 
 def _adapter_config(name: str, config: dict[str, Any]) -> Iterator[Finding]:

@@ -72,6 +72,8 @@ def calculate(
         raise PrivacyError(f"{twice} are both given, and one follows from the other; give one.")
     if (noise_multiplier is None) == (target_epsilon is None):
         raise PrivacyError("Give either the noise multiplier or a target epsilon.")
+    if num_examples is not None and num_examples < 1:
+        raise PrivacyError(f"examples is {num_examples}, wanted 1 or more.")
     if sample_rate is None:
         if num_examples is None or batch_size is None:
             raise PrivacyError("Give the sample rate, or examples and batch size.")
@@ -88,6 +90,8 @@ def calculate(
             raise PrivacyError("Give the steps, or the epochs.")
         if not (math.isfinite(epochs) and epochs > 0):
             raise PrivacyError(f"epochs is {epochs:g}, wanted above 0.")
+        if not math.isfinite(epochs / sample_rate):
+            raise PrivacyError(f"{epochs:g} epochs are more steps than can be counted.")
         steps = max(1, math.ceil(epochs / sample_rate - 1e-9))
     if steps < 1:
         raise PrivacyError(f"steps is {steps}, wanted 1 or more.")

@@ -221,7 +221,7 @@ def make_plan(
             f"The batch size is {batch_size} of {num_examples} examples, wanted between 1 and the "
             "number of examples. Set a smaller batch size, or bring more examples."
         )
-    if not (math.isfinite(epochs) and epochs > 0):
+    if not (math.isfinite(epochs * num_examples) and epochs > 0):
         raise PrivacyError(f"epochs is {epochs!r}, wanted positive and finite.")
     delta = min(1e-5, 1 / (10 * num_examples)) if config.delta == "auto" else config.delta
     sample_rate = batch_size / num_examples

@@ -350,13 +350,12 @@ def account(path: Path) -> dict[str, Any]:
 
 def show_account(found: Mapping[str, Any]) -> None:
     """Print the account of a data set for a person."""
-    table = Table("run", "rows", "sample rate", "noise", "steps", "epsilon alone")
+    table = Table("run", "rows", "protects one", "sample rate", "noise", "steps", "epsilon alone")
     for run in found["runs"]:
         rows = run["data"].removeprefix("sha256:")[:12]
         noise, alone = f"{run['noise_multiplier']:.4g}", f"{run['epsilon']:.3f}"
-        table.add_row(
-            Text(run["name"]), rows, f"{run['sample_rate']:.4g}", noise, str(run["steps"]), alone
-        )
+        unit, rate = Text(run["unit"]), f"{run['sample_rate']:.4g}"
+        table.add_row(Text(run["name"]), rows, unit, rate, noise, str(run["steps"]), alone)
     console = Console(highlight=False)
     console.print(table)
     limit = found["limit"]

@@ -53,6 +53,14 @@ def test_examples_batch_and_epochs_are_rate_and_steps() -> None:
             },
             "below 1 / examples",
         ),
+        (
+            {"noise_multiplier": 1.0, "num_examples": 0, "sample_rate": 0.1, "steps": 9},
+            "examples is 0",
+        ),
+        (
+            {"noise_multiplier": 1.0, "sample_rate": 0.01, "epochs": 1e308, "delta": 1e-5},
+            "more steps than can be counted",
+        ),
         ({"noise_multiplier": 0.0, "sample_rate": 0.1, "steps": 9, "delta": 1e-5}, "above 0"),
     ],
 )  # fmt: skip

@@ -519,6 +519,18 @@ def test_a_cut_ledger_passes_no_gate_and_ships_nothing(
     assert "differentially private" not in done.said
 
 
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
+def test_a_torn_adapter_is_a_line_of_the_audit_and_no_crash(
+    tiny_base: Path, tmp_path: Path, name: str
+) -> None:
+    run = make_run(tmp_path / "story", tiny_base, is_private=True)
+    (run / "adapter").mkdir(exist_ok=True)
+    (run / "adapter" / name).write_bytes(b"")
+    done = assay_here("audit", run, "--json", folder=tmp_path)
+    assert done.code == 0, done.err
+    assert f"{name} cannot be read" in done.out
+
+
 @pytest.mark.slow
 def test_what_canaries_told_leaves_with_a_private_run_and_what_its_rows_told_stays(
     tiny_base: Path, keys: Keys, tmp_path: Path
