@@ -156,3 +156,14 @@ def test_a_described_run_is_audited_from_its_file(tmp_path: Path) -> None:
     assert "sampling" in wrong.said
     assert "epsilom" in wrong.said
     assert "reported_epsilon" in assay_here("audit", "--fields", folder=tmp_path).out
+
+
+def test_a_figure_is_held_to_the_relation_it_is_claimed_for_where_none_is_said_to_be_computed() -> (
+    None
+):
+    found = failed(adjacency="replace-one", accountant_relation=None)
+    assert found.keys() == {"A0"}
+    figure = float(CLEAN["reported_epsilon"]) * 4.034 / 3.373
+    assert not failed(
+        adjacency="replace-one", accountant_relation=None, reported_epsilon=round(figure + 0.01, 3)
+    )
