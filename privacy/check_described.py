@@ -191,14 +191,13 @@ def _accounting(run: Described) -> list[Finding]:
     if run.delta is not None and run.num_examples is not None:
         share = run.delta * run.num_examples
     over = None
-    mechanism, true = _mechanism(run), _epsilon(run)
+    mechanism = _mechanism(run)
     # claimed for that, and nobody says what it was computed for, which U8 would compare
     is_replaced = run.adjacency == "replace-one" and run.accountant_relation is None
-    if mechanism is not None and is_replaced:
-        true = _replace_one(mechanism)
-    if run.reported_epsilon is not None and true is not None:
+    meant = _replace_one if is_replaced else provable.honest
+    if run.reported_epsilon is not None and mechanism is not None:
         # reported figures are rounded, to three digits at worst
-        over = true > run.reported_epsilon * 1.005 + 5e-3
+        over = meant(mechanism) > run.reported_epsilon * 1.005 + 5e-3
     delta = _line("A3", "void", "delta is below 1 / examples",
                   None if share is None else share >= 1,
                   f"delta times examples is {share or 0:.3g}", _NOTHING)  # fmt: skip
@@ -207,7 +206,7 @@ def _accounting(run: Described) -> list[Finding]:
                         "wanted 0.1 or less")  # fmt: skip
     return [
         _line("A0", "weaker", "the figures give the epsilon that is reported", over,
-              f"reported {run.reported_epsilon}", _claimed(run) if is_replaced else _honest(run)),
+              f"reported {run.reported_epsilon}", _then(run, meant)),
         _line("A1", "weaker", "a restart does not forget what was spent",
               None if run.survives_resume is None else not run.survives_resume,
               "the account begins anew on resume", "at least the reported epsilon again"),
@@ -316,11 +315,6 @@ def _mechanism(run: Described) -> Mechanism | None:
     if not (run.sample_rate and run.noise_multiplier and run.steps and run.delta):
         return None
     return Mechanism(run.sample_rate, run.noise_multiplier, run.steps, run.delta, run.num_examples)
-
-
-def _epsilon(run: Described) -> float | None:
-    mechanism = _mechanism(run)
-    return None if mechanism is None else provable.honest(mechanism)
 
 
 def _then(run: Described, of: Callable[[Mechanism], float]) -> _Effect:

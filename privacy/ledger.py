@@ -50,6 +50,11 @@ class LedgerSummary:
         return len(self.hashes) - 1
 
     @property
+    def last_step(self) -> int:
+        """The furthest optimizer step that is charged; 0 before the first."""
+        return max(self.steps, default=0)
+
+    @property
     def head(self) -> str:
         """Hash of the last line; it pins all lines before it."""
         return self.hashes[-1]
@@ -72,12 +77,11 @@ class LedgerSummary:
         training = record.get("training") or {}
         rows = (record.get("data") or {}).get("fingerprint")
         head, num_steps = training.get("ledger_head"), training.get("num_steps")
-        last = max(self.steps, default=0)
         if rows is not None and rows != self.data:
             return "it is of other rows than record.json names, so it is another run's"
-        if num_steps is not None and num_steps > last:
+        if num_steps is not None and num_steps > self.last_step:
             taken = f"record.json says that {num_steps} were taken"
-            return f"it charges steps up to {last}, and {taken}"
+            return f"it charges steps up to {self.last_step}, and {taken}"
         if head is not None and head != self.head:
             return "its last line is not the one that record.json noted when training ended"
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from finetune.config import AdapterConfig, CheckpointConfig, Names, Settings, Tr
 from privacy.plan import PrivacyConfig
 from privacy.refusals import why_unknown
 from recipes.card import CardConfig
-from recipes.errors import InputError, Problem, Problems
+from recipes.errors import InputError, Problem, Problems, nearest
 
 
 def _one_is_many(value: object) -> object:
@@ -303,8 +302,7 @@ def _explain(ones: Sequence[Any], location: Sequence[int | str], model: type[Bas
         if why is not None:
             return f"this is no setting of ours: {why}"
         keys = _keys_at(model, location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), keys, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"valid keys are {', '.join(sorted(keys))}"
+        hint = nearest(str(location[-1]), keys) or f"valid keys are {', '.join(sorted(keys))}"
         return f"unknown key; {hint}"
     if found["type"] == "missing":
         return "missing; it has no default"

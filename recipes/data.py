@@ -6,7 +6,6 @@ A row that cannot be used is named by file and line. What a usable row is, is th
 
 from __future__ import annotations
 
-import difflib
 import glob
 import hashlib
 import json
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from recipes.config import DataConfig
-from recipes.errors import InputError, Problem, Problems
+from recipes.errors import InputError, Problem, Problems, nearest
 from recipes.files import sha256_file
 from recipes.linked import linked
 from recipes.rows import MissingColumn, Row, RowError, has_header, name_of, read_rows
@@ -107,8 +106,8 @@ def files_of(patterns: Sequence[str], folder: Path) -> list[Path]:
             root = resources.files("recipes") / "samples"
             matches = [str(root / pattern.removeprefix("sample:"))]
         else:
-            path = Path(glob.escape(str(folder))) / _expanded(pattern)
-            literal = folder / _expanded(pattern)
+            named = _expanded(pattern)
+            path, literal = Path(glob.escape(str(folder))) / named, folder / named
             matches = (
                 [str(literal)]
                 if literal.is_file()  # a name with brackets is one
@@ -296,10 +295,9 @@ def _refuse_idle_columns(config: DataConfig, seen: Set[str]) -> None:
     """Refuse a name that no row has: what it was to turn on would silently be off."""
     for ours, theirs in config.columns.items():
         if seen and theirs not in seen:
-            near = difflib.get_close_matches(theirs, sorted(seen), n=1, cutoff=0.5)
             raise InputError(
-                f"data.columns: {ours}: no row has a column {theirs!r}"
-                + (f"; did you mean {near[0]!r}?" if near else "")
+                f"data.columns: {ours}: no row has a column {theirs!r}; "
+                + (nearest(theirs, seen) or f"they have {', '.join(sorted(seen))}")
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from finetune.encoding import Example
 from recipes import chat, classification, qa
 from recipes.config import Recipe
 from recipes.data import Checked, Parts, prepare
-from recipes.errors import InputError, Problem, Problems
+from recipes.errors import InputError, Problem, Problems, nearest
 
 
 @dataclass(frozen=True)
@@ -99,11 +98,11 @@ def _refuse_unknown_columns(recipe: Recipe) -> None:
     story = {"chat": chat, "classification": classification, "qa": qa}[recipe.recipe]
     for ours in recipe.data.columns:
         if ours not in story.COLUMNS:
-            near = difflib.get_close_matches(ours, story.COLUMNS, n=1)
+            hint = nearest(ours, story.COLUMNS)
             raise InputError(
                 f"data.columns: {ours} is no column of the {recipe.recipe} recipe"
-                + (f"; did you mean {near[0]}?" if near else "")
-                + f" It has {', '.join(story.COLUMNS)} (ours first, then what the files call it)"
+                f"{'; ' + hint if hint else '.'} It has {', '.join(story.COLUMNS)} "
+                "(ours first, then what the files call it)"
             )
 
 

@@ -17,7 +17,6 @@ import numpy as np
 
 from privacy import membership, one_run
 from privacy.canaries import Design
-from privacy.ledger import verify
 from privacy.membership import Attack
 from recipes import domains, planting
 from recipes.console import Narrator
@@ -25,7 +24,7 @@ from recipes.empirical_result import RESULT, CanaryAudit, Empirical, RowAttacks,
 from recipes.errors import InputError
 from recipes.files import locked, write_json
 from recipes.record_scores import Scores, Values, score
-from recipes.run import Run, open_run, spent
+from recipes.run import Run, checked_ledger, open_run
 from recipes.training import refuse_other_rows
 
 __all__ = ["RESULT", "audit", "show"]
@@ -88,12 +87,11 @@ def _audit(run: Run, narrator: Narrator) -> Empirical:
 
 def _claim(run: Run) -> tuple[float | None, float]:
     """Return the epsilon that a run claims to have spent, and its delta."""
-    epsilon = spent(run)
-    if epsilon is None:
+    if run.recipe.privacy is None:
         return None, DELTA_OF_A_PLAIN_RUN
-    summary = verify(run.ledger)
-    is_claim = summary.is_private and math.isfinite(epsilon)  # no seed, and some noise
-    return (epsilon if is_claim else None), summary.plan.delta
+    ledger = checked_ledger(run)
+    epsilon = ledger.epsilon_spent
+    return (epsilon if math.isfinite(epsilon) else None), ledger.plan.delta
 
 
 def _attacks(members: Mapping[str, Values], others: Mapping[str, Values]) -> tuple[Attack, ...]:

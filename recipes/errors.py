@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -29,6 +31,12 @@ class Problems(InputError):
         if len(problems) > 20:
             shown.append(f"  ... and {len(problems) - 20} more ({len(problems)} in all)")
         super().__init__("\n".join([heading, *shown, *([way_out] if way_out else [])]))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return "did you mean X?" with the known name most like one that is not known, or nothing."""
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"did you mean {near[0]}?" if near else ""
 
 
 class GateRefused(Exception):

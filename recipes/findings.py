@@ -143,7 +143,7 @@ def record_findings(evidence: Evidence, summary: LedgerSummary | None) -> Iterat
     steps = training.get("num_steps")
     if steps is None:
         return
-    if steps > max(summary.steps, default=0):
+    if steps > summary.last_step:
         told = f"{name} says that {steps} steps were taken, and fewer are charged"
         missing = provable.honest(
             provable.mechanism_of(summary.plan, max(steps, summary.steps_charged))

@@ -15,13 +15,12 @@ from eval.report import Candidate, Page, Privacy, render_html
 from eval.stats import Difference
 from eval.task import Report, Sample
 from privacy.audit import statement
-from privacy.ledger import verify
 from recipes import approvals
 from recipes.decisions import DECISION
 from recipes.domains import Domain
 from recipes.evaluating import differences
 from recipes.files import read_json, write_text
-from recipes.run import Run
+from recipes.run import Run, checked_ledger
 
 NOT_RECORDED = "not recorded"
 
@@ -127,7 +126,7 @@ def privacy_of(run: Run, record: Mapping[str, Any]) -> Privacy | None:
     """Return a private run's statement, from its ledger; None for a plain run."""
     if run.recipe.privacy is None:
         return None
-    ledger = verify(run.ledger)
+    ledger = checked_ledger(run)
     said = statement(ledger.plan, steps_charged=ledger.steps_charged)
     checks = record.get("privacy_self_test", [])
     return Privacy(

@@ -16,6 +16,7 @@ from eval.benchmarks.choices import (
     values_of,
 )
 from eval.benchmarks.files import counted, digest, read_json_lines
+from eval.benchmarks.judgement import METRICS, WORDS, judgement
 from eval.model import LanguageModel, Loglikelihood
 from eval.stats import mean_of
 from eval.task import Metric, Progress, Sample, Task, fingerprint
@@ -127,12 +128,18 @@ def halueval_judge(path: Path, max_items: int | None = None) -> Task:
         _JUDGE_PROMPT.format(knowledge=item.knowledge, question=item.question, answer=answer)
         for item, answer, _ in shown
     ]
-    asked = [requests(text, ["Yes", "No"]) for text in prompts]
+    asked = [requests(text, WORDS) for text in prompts]
 
     def answer(model: LanguageModel, progress: Progress) -> list[Sample]:
         found = ask(model, asked, progress)
         return [
-            _judgement(item, text, is_made_up, scores)
+            judgement(
+                scores,
+                name=f"{item.id}/{'hallucinated' if is_made_up else 'right'}",
+                prompt=text,
+                is_made_up=is_made_up,
+                cluster=item.id,
+            )
             for (item, _, is_made_up), text, scores in zip(shown, prompts, found, strict=True)
         ]
 
@@ -143,12 +150,7 @@ def halueval_judge(path: Path, max_items: int | None = None) -> Task:
         num_items=len(shown),
         fingerprint=fingerprint([_JUDGE_PROMPT, [vars(item) for item in items]]),
         ask=answer,
-        metrics=(
-            Metric("acc", mean_of("acc"), True),
-            Metric("hallucination_recall", mean_of("acc", among="made_up"), True),
-            Metric("right_recall", mean_of("acc", among="right"), True),
-            Metric("yes_rate", mean_of("yes"), None),
-        ),
+        metrics=METRICS,
         note=(
             f"HaluEval QA as a judgement, {counted(len(items), len(found_items), 'questions')}, "
             f"{digest(path)} {_SOURCE}. "
@@ -176,29 +178,5 @@ def _sample(item: HaluEvalItem, scores: Sequence[Loglikelihood]) -> Sample:
         scores={
             "acc": float(chosen == 0),
             "acc_norm": float(likeliest(per_character(values, choices), [0]) == 0),
-        },
-    )
-
-
-def _judgement(
-    item: HaluEvalItem, text: str, is_made_up: bool, scores: Sequence[Loglikelihood]
-) -> Sample:
-    right = 0 if is_made_up else 1
-    values = values_of(scores)
-    chosen = likeliest(values, [right])
-    return Sample(
-        id=f"{item.id}/{'hallucinated' if is_made_up else 'right'}",
-        prompt=text,
-        prediction=("Yes", "No")[chosen],
-        target=("Yes", "No")[right],
-        correct=chosen == right,
-        cluster=item.id,
-        loglikelihoods=values,
-        num_tokens=tokens_of(scores),
-        scores={
-            "acc": float(chosen == right),
-            "yes": float(chosen == 0),
-            "made_up": float(is_made_up),
-            "right": float(not is_made_up),
         },
     )

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.benchmarks.choices import TIES, ask, likeliest, requests, tokens_of, values_of
+from eval.benchmarks.choices import TIES, ask, requests
 from eval.benchmarks.files import counted, digest, read_json_lines
-from eval.model import LanguageModel, Loglikelihood
+from eval.benchmarks.judgement import METRICS, WORDS, judgement
+from eval.model import LanguageModel
 from eval.stats import mean_of
 from eval.sums import OfSums, Values, divided
 from eval.task import Metric, Progress, Sample, Task, fingerprint
@@ -20,7 +21,6 @@ _PROMPT = (
     "that nobody can check. Reply with Yes if it does, and with No if it does not.\n\n"
     "Request: {query}\nResponse: {response}\nDoes it hold anything made up?"
 )
-_WORDS = ("Yes", "No")
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ def halueval_general(path: Path, max_items: int | None = None) -> Task:
     found_items = read_halueval_general(path)
     items = found_items[:max_items]
     prompts = [_PROMPT.format(query=item.query, response=item.response) for item in items]
-    asked = [requests(text, _WORDS) for text in prompts]
+    asked = [requests(text, WORDS) for text in prompts]
     share = sum(not item.is_made_up for item in items) / len(items)
 
     def answer(model: LanguageModel, progress: Progress) -> list[Sample]:
         found = ask(model, asked, progress)
         return [
-            _judgement(item, text, scores)
+            judgement(scores, name=item.id, prompt=text, is_made_up=item.is_made_up)
             for item, text, scores in zip(items, prompts, found, strict=True)
         ]
 
@@ -83,10 +83,7 @@ def halueval_general(path: Path, max_items: int | None = None) -> Task:
         ask=answer,
         metrics=(
             Metric("balanced_acc", OfSums(_terms, _mean_of_recalls), True),
-            Metric("acc", mean_of("acc"), True),
-            Metric("hallucination_recall", mean_of("acc", among="made_up"), True),
-            Metric("right_recall", mean_of("acc", among="right"), True),
-            Metric("yes_rate", mean_of("yes"), None),
+            *METRICS,
         ),
         note=(
             f"HaluEval general, {counted(len(items), len(found_items), 'responses')}, "
@@ -102,33 +99,13 @@ def halueval_general(path: Path, max_items: int | None = None) -> Task:
 
 
 def _terms(samples: Sequence[Sample]) -> Values:
-    keys = ("made_up", "right")
-    of_kind = np.array([[s.scores[k] for k in keys] for s in samples]).reshape(-1, 2)
-    is_right = np.array([[s.scores["acc"]] for s in samples]).reshape(-1, 1)
-    return np.concatenate([of_kind * is_right, of_kind], axis=1)
+    """Return, of each sample, both recalls' numerators and then both denominators."""
+    rights, counts = zip(
+        *(mean_of("acc", among=kind).terms(samples) for kind in ("made_up", "right")), strict=True
+    )
+    return np.stack([*rights, *counts], axis=1)
 
 
 def _mean_of_recalls(sums_X4: Values) -> Values:
     recalls_X2 = divided(sums_X4[:, :2], sums_X4[:, 2:])
     return np.asarray(recalls_X2.mean(axis=1))
-
-
-def _judgement(item: GeneralItem, text: str, scores: Sequence[Loglikelihood]) -> Sample:
-    right = 0 if item.is_made_up else 1
-    values = values_of(scores)
-    chosen = likeliest(values, [right])
-    return Sample(
-        id=item.id,
-        prompt=text,
-        prediction=_WORDS[chosen],
-        target=_WORDS[right],
-        correct=chosen == right,
-        loglikelihoods=values,
-        num_tokens=tokens_of(scores),
-        scores={
-            "acc": float(chosen == right),
-            "yes": float(chosen == 0),
-            "made_up": float(item.is_made_up),
-            "right": float(not item.is_made_up),
-        },
-    )

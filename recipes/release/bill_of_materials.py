@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from privacy.statement import delta_up, digits_up
 from recipes.release.facts import Facts, is_hub_id
 from recipes.release.model_card import missing, task_of
 
@@ -246,8 +247,8 @@ def _privacy(facts: Facts) -> dict[str, str]:
     if said is None:
         return {"assay:privacy": "trained without differential privacy"}
     return {
-        "assay:privacy:epsilon": f"{said.epsilon:.6g}",
-        "assay:privacy:delta": f"{said.delta:g}",
+        "assay:privacy:epsilon": digits_up(said.epsilon),
+        "assay:privacy:delta": delta_up(said.delta),
         "assay:privacy:unit": said.unit,
         "assay:privacy:neighbours": said.adjacency,
     }

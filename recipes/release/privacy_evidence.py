@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from privacy.statement import delta_up, digits_up
 from recipes.auditing import audit_and_report
 from recipes.files import write_text
 from recipes.release.facts import Facts
@@ -73,8 +74,8 @@ def _guarantee(facts: Facts) -> list[list[str]]:
     assert stated is not None  # noqa: S101 (of a private run)
     rows = {
         "definition": "(epsilon, delta)-differential privacy of all released weights",
-        "epsilon": f"{stated.epsilon:.4g}, by privacy loss distribution; an upper bound",
-        "delta": f"{stated.delta:g}",
+        "epsilon": f"{digits_up(stated.epsilon)}, by privacy loss distribution; an upper bound",
+        "delta": delta_up(stated.delta),
         "unit of privacy": stated.unit,
         "neighbouring relation": stated.adjacency,
         "units, a public number": f"{stated.num_examples:,}",
@@ -88,8 +89,8 @@ def _guarantee(facts: Facts) -> list[list[str]]:
         "account, hash-chained": f"`{LEDGER}`",
         "every figure with its source": f"`{PRIVACY}`",
         "other accountants": f"PRV {stated.epsilon_prv:.4g}, RDP {stated.epsilon_rdp:.4g}",
-        "if batches were not drawn at random": f"{stated.epsilon_without_amplification:.4g}",
-        "if neighbours replace a unit": f"{stated.epsilon_replace_one:.4g}",
+        "if batches were not drawn at random": digits_up(stated.epsilon_without_amplification),
+        "if neighbours replace a unit": digits_up(stated.epsilon_replace_one),
         "randomness": "the operating system's generator, without a seed",
         "right to use the rows": said(facts.card.data_rights),
     }

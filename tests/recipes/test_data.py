@@ -251,7 +251,7 @@ def test_a_table_that_lacks_a_column_is_refused_once_and_quotes_little_of_it(
 
 def test_a_name_for_a_column_that_no_row_has_is_refused(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", [{"text": "1", "gender": "f"}, {"text": "2", "gender": "m"}])
-    with pytest.raises(InputError, match="group: no row has a column 'Gender'; did you mean 'gen"):
+    with pytest.raises(InputError, match="group: no row has a column 'Gender'; did you mean gen"):
         prepared(tmp_path, columns={"group": "Gender"})
 
 
