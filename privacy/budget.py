@@ -6,16 +6,20 @@ reserves its whole plan in it before its first step. Reservations are never give
 was ended early stays on the account with all its steps, so the account overstates and never
 understates.
 
+A run folder that was copied or brought back from a backup must not spend its reservation twice. The
+account therefore holds the last line of each run's ledger (`Witness`), and a ledger that does not
+hold that line is refused before its next step is used.
+
 All runs in one file are composed, also those whose rows differ: which rows two runs share is not
 known from their fingerprints. Use one file for each data set.
 """
 
+import dataclasses
 import fcntl
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +30,7 @@ from privacy.plan import BudgetConfig, DPPlan
 _SCHEMA = 1
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Reservation:
     """One run on the account, with all its planned steps."""
 
@@ -44,7 +48,7 @@ class Reservation:
     """What each of its epsilons protects; a file of before says nothing, and is of examples."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Account:
     """A budget file whose chain holds."""
 
@@ -53,6 +57,9 @@ class Account:
 
     delta: float
     reservations: tuple[Reservation, ...]
+    last_lines: Mapping[str, str]
+    """Of each run that has charged, the last line of its ledger that was noted, by its hash."""
+
     head: str
     size_bytes: int
 
@@ -78,15 +85,24 @@ def read(path: str | os.PathLike[str]) -> Account:
     if header.get("kind") != "budget" or header.get("schema") != _SCHEMA:
         raise LedgerError(f"{name}, line 1: is not the header of a budget of schema {_SCHEMA}.")
     try:
-        reservations = tuple(_reservation(line) for line in lines)
+        reservations = tuple(_reservation(line) for line in lines if line["kind"] != "charge")
+        charges = [line for line in lines if line["kind"] == "charge"]
+        last_lines = {str(line["run"]): str(line["line"]) for line in charges}
         epsilon, delta = float(header["epsilon"]), float(header["delta"])
     except (KeyError, TypeError, ValueError) as error:
         raise LedgerError(f"{name}: a line holds no valid run: {error!r}") from error
-    return Account(epsilon, delta, reservations, found.hashes[-1], found.size_bytes)
+    return Account(epsilon, delta, reservations, last_lines, found.hashes[-1], found.size_bytes)
 
 
 def reserve(
-    path: Path, config: BudgetConfig, plan: DPPlan, *, run: str, name: str, data: str
+    path: Path,
+    config: BudgetConfig,
+    plan: DPPlan,
+    *,
+    run: str,
+    name: str,
+    data: str,
+    num_charged: int = 0,
 ) -> Account:
     """Put a run on the account, once: a resumed run is there already.
 
@@ -97,6 +113,7 @@ def reserve(
         run: hash of the run's ledger header.
         name: of the run, for people.
         data: fingerprint of its training rows.
+        num_charged: how many steps its ledger holds already.
 
     Returns:
         The account with the run on it.
@@ -104,7 +121,7 @@ def reserve(
     Raises:
         BudgetSpent: if the run would take the account over its limit; nothing is written.
         LedgerError: if the file is damaged, states another limit or adds up runs of another unit,
-            or if its delta is 1 / n or more.
+            or if its delta is 1 / n or more; or if the run has charged steps and is not on it.
     """
     if config.delta * plan.num_examples >= 1:
         raise LedgerError(
@@ -114,6 +131,8 @@ def reserve(
         )
     with _locked(path):
         if not path.exists():
+            if num_charged:
+                raise LedgerError(_unknown(path, num_charged))
             header = {"kind": "budget", "schema": _SCHEMA}
             chain.begin(path, {**header, "epsilon": config.epsilon, "delta": config.delta})
         account = read(path)
@@ -128,6 +147,8 @@ def reserve(
         )
         if any(known.run == run for known in account.reservations):
             return account
+        if num_charged:
+            raise LedgerError(_unknown(path, num_charged))
         if other := {known.unit for known in account.reservations} - {plan.unit}:
             raise LedgerError(
                 f"{path.name} adds up runs that protect one {min(other)}, and this run protects "
@@ -139,6 +160,63 @@ def reserve(
             raise BudgetSpent(_refusal(path, account, wanted, after))
         chain.append(path, {"kind": "run", **vars(wanted)}, account.head, account.size_bytes)
         return read(path)
+
+
+class Witness:
+    """Notes the charges of a run on an account, each before it is used (`Ledger.tell`).
+
+    Reads the account again only where another run has written to it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._account: Account | None = None
+
+    def __call__(self, lines: Sequence[str]) -> None:
+        """Note the last line of a ledger.
+
+        Args:
+            lines: hashes of all its lines, the header's first.
+
+        Raises:
+            LedgerError: if the account is gone or damaged, does not know the run, or has noted a
+                line that this ledger does not hold.
+        """
+        name, run, last = self._path.name, lines[0], lines[-1]
+        with _locked(self._path):
+            account = self._account
+            if not self._path.exists():
+                raise LedgerError(f"the account {name} is gone; bring it back, and resume.")
+            if account is None or account.size_bytes != self._path.stat().st_size:
+                account = read(self._path)
+            if all(known.run != run for known in account.reservations):
+                raise LedgerError(f"this run is not on the account {name}; bring its own back.")
+            before = account.last_lines.get(run)
+            if before is not None and before not in lines:
+                raise LedgerError(
+                    f"{name} has noted a charge of this run that its ledger does not hold: a copy "
+                    "of the run folder has gone on, or this one was brought back from a backup. "
+                    "Nothing was drawn. Go on with the folder that was charged last, or begin a "
+                    "new run under another name, whose epsilon adds."
+                )
+            if last not in (before, run):
+                entry = {"kind": "charge", "run": run, "line": last}
+                head, size = chain.append(self._path, entry, account.head, account.size_bytes)
+                account = dataclasses.replace(
+                    account,
+                    last_lines={**account.last_lines, run: last},
+                    head=head,
+                    size_bytes=size,
+                )
+            self._account = account
+
+
+def _unknown(path: Path, num_charged: int) -> str:
+    steps = "1 step" if num_charged == 1 else f"{num_charged} steps"
+    return (
+        f"this run has charged {steps}, and the account {path.name} does not know it: it is not "
+        "the one that the run was begun on. Go on where that is, or bring the account back."
+    )
 
 
 def _refusal(path: Path, account: Account, wanted: Reservation, after: float) -> str:

@@ -7,6 +7,10 @@ crash overstates the spending, never understates it.
 What the chain alone cannot show is that whole lines are missing *at the end*. A checkpoint
 therefore carries the hash of the ledger's last line, and is refused by a ledger without it.
 
+Nor can it show that a run folder was copied, or brought back from a backup, and that both go on.
+Somebody outside of the folder can: `Ledger.tell`, as the account of the data does
+(`privacy.budget`). Each line holds a random number, so that no two copies write the same one.
+
 A line holds no time, no batch size and no loss: how long a step took tells how large its batch
 was, and that is private.
 """
@@ -14,7 +18,7 @@ was, and that is private.
 import dataclasses
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -129,6 +133,10 @@ def verify(path: str | os.PathLike[str]) -> LedgerSummary:
         raise LedgerError(f"{name}: a line lacks what every ledger holds: {error}") from error
 
 
+Witness = Callable[[Sequence[str]], None]
+"""Is told the hashes of all lines of a ledger, the header's first; may refuse by an exception."""
+
+
 class Ledger:
     """The ledger of one run, open for charging. Made by :meth:`open`."""
 
@@ -138,6 +146,7 @@ class Ledger:
         self.is_private = summary.is_private
         self._hashes = list(summary.hashes)
         self._size_bytes = summary.size_bytes
+        self._witness: Witness | None = None
 
     @classmethod
     def open(
@@ -211,6 +220,15 @@ class Ledger:
         """Number of the charge whose line has this hash (0: the header), or None if none has."""
         return self._hashes.index(head) if head in self._hashes else None
 
+    def tell(self, witness: Witness) -> None:
+        """Tell somebody outside of the run's folder of all charges: now, and each before its use.
+
+        Raises:
+            Exception: what the witness raises, here and later in `charge`.
+        """
+        witness(self._hashes)
+        self._witness = witness
+
     def charge(self, step: int, *, covered: str = "") -> None:
         """Write down one noisy step, and return once it is on the disk.
 
@@ -224,7 +242,8 @@ class Ledger:
 
         Raises:
             BudgetSpent: if the plan's steps are all charged. Nothing is written.
-            LedgerError: if someone else has written to the file meanwhile.
+            LedgerError: if someone else has written to the file meanwhile, or another copy of the
+                run was charged (`tell`). The step is then not to be used.
         """
         if self.remaining <= 0:
             raise BudgetSpent(
@@ -233,5 +252,8 @@ class Ledger:
                 "epsilon adds to this one's."
             )
         entry = {"kind": "step", "charge": self.charged + 1, "step": step, "covered": covered}
+        entry["nonce"] = secrets.token_hex(8)
         sealed, self._size_bytes = chain.append(self.path, entry, self.head, self._size_bytes)
         self._hashes.append(sealed)
+        if self._witness is not None:
+            self._witness(self._hashes)

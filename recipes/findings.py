@@ -140,6 +140,11 @@ def record_findings(evidence: Evidence, summary: LedgerSummary | None) -> Iterat
             yield finding("A1", "fail", told, f"what was spent is not known: {provable.NOTHING}")
         else:
             yield finding("A1", "pass", f"the ledger is of the rows that {where} names")
+    head = training.get("ledger_head")
+    if head is not None and head != summary.head:
+        told = f"the ledger does not end with the line that {name} noted when training ended"
+        effect = f"lines may be missing, so what was spent is not known: {provable.NOTHING}"
+        yield finding("A1", "fail", told, effect)
     steps = training.get("num_steps")
     if steps is None:
         return
@@ -256,6 +261,9 @@ def account_finding(evidence: Evidence, summary: LedgerSummary | None) -> Findin
     if summary is None or all(run.run != summary.hashes[0] for run in found.reservations):
         told = f"this run is not on the account {config.file} that its recipe names"
         return finding("A5", "fail", told, "the account understates what was spent")
+    if found.last_lines.get(summary.hashes[0], summary.head) not in summary.hashes:
+        told = f"{config.file} has noted a charge of this run that its ledger does not hold"
+        return finding("A5", "fail", told, "a copy of the run went on, or the ledger was cut")
     return finding("A5", "pass", told)
 
 

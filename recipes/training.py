@@ -349,7 +349,9 @@ def _charge_account(
         run=ledger.run,
         name=run.recipe.name,
         data=data.fingerprint(domain.parts.train),
+        num_charged=ledger.charged,
     )
+    ledger.tell(budget.Witness(run.source / config.file))
     spent = account.spent()
     narrator.say(
         f"account {config.file}: {len(account.reservations)} runs, epsilon {spent:.3f} of "

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from finetune.config import AdapterConfig, TrainConfig
 from finetune.train import StepRule, train
-from privacy import mechanism, trainer
+from privacy import budget, mechanism, trainer
 from privacy.ledger import Ledger
 from privacy.mechanism import OS_RANDOMNESS, PoissonSampler
-from privacy.plan import DPPlan, PrivacyConfig, make_plan
+from privacy.plan import BudgetConfig, DPPlan, PrivacyConfig, make_plan
 from privacy.trainer import private_trainer
 from tests import tiny
 
@@ -62,6 +62,12 @@ def live(base_folder: Path, folder: Path) -> int:
     base = tiny.load_base(base_folder, labels=tiny.LABELS)
     plan = the_plan()
     ledger = Ledger.open(folder / "ledger.jsonl", plan, data="kept", is_private=True)
+    account = folder / "account.jsonl"
+    limit = BudgetConfig(file=account.name, epsilon=1e6, delta=1e-3)
+    budget.reserve(
+        account, limit, plan, run=ledger.run, name="a", data="kept", num_charged=ledger.charged
+    )
+    ledger.tell(budget.Witness(account))
     result = train(
         base,
         tiny.class_examples(base.tokenizer, tiny.class_rows(NUM_EXAMPLES)),

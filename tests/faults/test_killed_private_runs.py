@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from privacy import budget
 from privacy.ledger import verify
 from tests.faults.private_lives import the_plan
 
@@ -50,7 +51,12 @@ def test_a_run_that_is_killed_again_and_again_never_spends_unseen(
     assert summary.steps_charged - num_made <= NUM_KILLS
     assert len(set(noise)) == len(noise), "a noise draw was used twice"
 
-    # the account is that of a run of as many steps, plus what was charged and lost
+    # the account of the data knows the run, once, and its last charge
+    account = budget.read(tmp_path / "account.jsonl")
+    assert [run.run for run in account.reservations] == [summary.hashes[0]]
+    assert account.last_lines == {summary.hashes[0]: summary.head}
+
+    # what was spent is what a run of as many steps spends, plus what was charged and lost
     last_step = int((tmp_path / "last_step").read_text())
     charged = Counter(summary.steps)
     assert sorted(charged) == list(range(1, max(charged) + 1))

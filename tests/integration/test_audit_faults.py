@@ -232,6 +232,7 @@ FAULTS: list[tuple[str, str, Plant]] = [
     ("A1", "a removed line", ledger_lines(lambda t: [t[0], *t[2:]])),
     ("A1", "no ledger", lambda run: (run / "ledger.jsonl").unlink()),
     ("A1", "the ledger of other rows", ledger_again(data="sha256:other")),
+    ("A1", "the ledger of another run on the same rows", ledger_again(covered=("c",) * 99)),
     ("A1", "a manifest of other rows", of_other_rows),
     ("A1", "a record of a plain run", of_record(is_private=False)),
     ("A4", "lines missing at the end", ledger_lines(lambda t: t[:-1])),

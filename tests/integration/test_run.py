@@ -351,6 +351,37 @@ def test_runs_on_one_account_compose_and_the_one_too_many_is_refused(
     assert 3.5 < account["epsilon_spent"] <= 4.0
 
 
+def test_of_a_copied_run_folder_one_goes_on_and_the_account_refuses_the_other(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    privacy = {"epsilon": 4.0, "budget": {"file": "people.jsonl", "epsilon": 5.0, "delta": 1e-5}}
+    recipe = write_recipe(tmp_path, "qa", tiny_base, privacy=privacy)
+
+    class PowerCut(Exception):
+        pass
+
+    def cut(*_: object) -> list[Any]:
+        raise PowerCut  # charged, and the noise never used
+
+    with monkeypatch.context() as patch:
+        patch.setattr("privacy.trainer.noisy_mean", cut)
+        assert "PowerCut" in assay_here("train", recipe, folder=tmp_path).err
+    shutil.copytree(tmp_path / "runs", tmp_path / "copies")
+    done = assay_here("train", recipe, folder=tmp_path)
+    assert done.code == 0, done.err
+    before = (tmp_path / "people.jsonl").read_bytes()
+    refused = assay_here("train", recipe, "--runs", "copies", folder=tmp_path)
+    assert refused.code == 5
+    assert "people.jsonl has noted a charge of this run that its ledger does not hold" in (
+        refused.said.replace("\n", " ")
+    )
+    assert (tmp_path / "people.jsonl").read_bytes() == before
+    copied = tmp_path / "copies" / "a-run"
+    assert not (copied / "adapter").exists()
+    findings = assay_here("audit", copied, "--json", folder=tmp_path).json()["findings"]
+    assert [f["status"] for f in findings if f["id"] == "A5"] == ["fail"]
+
+
 def test_a_column_as_the_unit_of_privacy_counts_its_values_and_stands_in_every_paper(
     tiny_base: Path, tmp_path: Path
 ) -> None:

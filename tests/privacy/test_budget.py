@@ -3,14 +3,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import multiprocessing
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from privacy import accountant
-from privacy.budget import read, reserve
+from privacy.budget import Account, Witness, read, reserve
 from privacy.errors import BudgetSpent, LedgerError
+from privacy.ledger import Ledger
 from privacy.plan import BudgetConfig, DPPlan
 
 Plan = Callable[..., DPPlan]
@@ -131,3 +133,123 @@ def test_an_account_whose_delta_would_let_a_whole_example_pass_takes_no_run(
     with pytest.raises(LedgerError, match=r"delta 1e-05, which is 1 / 100000 or more"):
         reserve(path, config(path, 100), many, run="a", name="a", data="sha256:d")
     assert not path.exists()
+
+
+def opened(account: Path, folder: Path, plan: DPPlan) -> Ledger:
+    """A run that goes on in its folder, as training opens it."""
+    folder.mkdir(exist_ok=True)
+    ledger = Ledger.open(folder / "ledger.jsonl", plan, data="sha256:d", is_private=True)
+    reserve(
+        account,
+        config(account, 100),
+        plan,
+        run=ledger.run,
+        name="a",
+        data="sha256:d",
+        num_charged=ledger.charged,
+    )
+    ledger.tell(Witness(account))
+    return ledger
+
+
+def noted(account: Account, ledger: Ledger) -> str | None:
+    return account.last_lines.get(ledger.run)
+
+
+def test_the_account_holds_the_last_charge_of_each_run(
+    path: Path, tmp_path: Path, plan: DPPlan
+) -> None:
+    one, other = (opened(path, tmp_path / name, plan) for name in "ab")
+    assert noted(read(path), one) is None
+    for step in (1, 2, 3):  # each in turn reads what the other has written
+        one.charge(step)
+        other.charge(step)
+        assert [noted(read(path), ledger) for ledger in (one, other)] == [one.head, other.head]
+    assert len(read(path).reservations) == 2
+
+
+def test_copies_of_a_run_charge_unlike_lines(tmp_path: Path, plan: DPPlan) -> None:
+    heads = set()
+    first = Ledger.open(tmp_path / "a", plan, data="d", is_private=True)
+    shutil.copy(tmp_path / "a", tmp_path / "b")
+    for ledger in (first, Ledger.open(tmp_path / "b", plan, data="d", is_private=True)):
+        ledger.charge(1)
+        heads.add(ledger.head)
+    assert len(heads) == 2
+
+
+@pytest.mark.parametrize("is_opened_first", [True, False])
+def test_of_a_copied_run_one_goes_on_and_the_other_draws_no_noise(
+    path: Path, tmp_path: Path, plan: DPPlan, is_opened_first: bool
+) -> None:
+    for step in (1, 2):
+        opened(path, tmp_path / "a", plan).charge(step)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    copy = opened(path, tmp_path / "b", plan) if is_opened_first else None
+    original = opened(path, tmp_path / "a", plan)
+    original.charge(3)
+    before = path.read_bytes()
+    with pytest.raises(LedgerError, match=r"people.budget.jsonl .* does not hold: a copy"):
+        # `charge` comes before the noise is used, so nothing is spent
+        (copy or opened(path, tmp_path / "b", plan)).charge(3)
+    assert path.read_bytes() == before
+    original.charge(4)
+
+
+def test_a_run_brought_back_from_a_backup_does_not_spend_again(
+    path: Path, tmp_path: Path, plan: DPPlan
+) -> None:
+    opened(path, tmp_path / "a", plan).charge(1)
+    shutil.copytree(tmp_path / "a", tmp_path / "backup")
+    opened(path, tmp_path / "a", plan).charge(2)
+    shutil.rmtree(tmp_path / "a")
+    shutil.copytree(tmp_path / "backup", tmp_path / "a")
+    with pytest.raises(LedgerError, match="does not hold"):
+        opened(path, tmp_path / "a", plan)
+
+
+def test_a_crash_between_the_ledger_and_the_account_costs_nothing(
+    path: Path, tmp_path: Path, plan: DPPlan
+) -> None:
+    ledger = opened(path, tmp_path / "a", plan)
+    ledger.charge(1)
+
+    class Killed(Exception):
+        pass
+
+    def die(lines: Sequence[str]) -> None:
+        if len(lines) == 3:
+            raise Killed
+
+    ledger.tell(die)
+    with pytest.raises(Killed):
+        ledger.charge(2)
+    resumed = opened(path, tmp_path / "a", plan)
+    assert resumed.charged == 2
+    assert noted(read(path), resumed) == resumed.head
+    resumed.charge(3)
+
+
+def test_a_run_that_has_charged_is_not_put_on_an_account_that_does_not_know_it(
+    path: Path, tmp_path: Path, plan: DPPlan
+) -> None:
+    opened(path, tmp_path / "a", plan).charge(1)
+    path.unlink()
+    with pytest.raises(LedgerError, match=r"has charged 1 step.* bring the account back"):
+        opened(path, tmp_path / "a", plan)
+    assert not path.exists()  # or it would look as if nothing had been spent
+    reserve(path, config(path, 100), plan, run="b", name="b", data="sha256:d")
+    with pytest.raises(LedgerError, match=r"has charged 1 step.* bring the account back"):
+        opened(path, tmp_path / "a", plan)
+
+
+def test_an_account_that_is_taken_away_stops_the_run(
+    path: Path, tmp_path: Path, plan: DPPlan
+) -> None:
+    ledger = opened(path, tmp_path / "a", plan)
+    path.unlink()
+    with pytest.raises(LedgerError, match="is gone"):
+        ledger.charge(1)
+    reserve(path, config(path, 100), plan, run="b", name="b", data="sha256:d")
+    with pytest.raises(LedgerError, match="this run is not on"):
+        ledger.charge(1)

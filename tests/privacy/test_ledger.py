@@ -135,7 +135,7 @@ def test_steps_repeated_after_a_crash_are_spent_twice(path: Path, plan: DPPlan) 
 def test_a_line_tells_nothing_of_the_batch(path: Path, plan: DPPlan) -> None:
     begin(path, plan, charges=1)
     line = json.loads(path.read_bytes().splitlines()[1])
-    assert set(line) == {"kind", "charge", "step", "covered", "previous", "hash"}
+    assert set(line) == {"kind", "charge", "step", "covered", "nonce", "previous", "hash"}
 
 
 @pytest.mark.parametrize("what", ["plan", "data", "is_private"])
