@@ -10,7 +10,7 @@ from eval.decision import Check, Kind, Outcome, Subject
 from eval.policy import BudgetRule, EqualRule, PrivacyRule, Rule, name_of, release_name
 from eval.shares import items_to_settle
 from eval.stats import Difference
-from eval.task import Estimate, Family, Report
+from eval.task import Estimate, Family
 
 
 @dataclass(frozen=True)
@@ -209,11 +209,12 @@ def check_privacy(rule: PrivacyRule, epsilon: float | None, is_private: bool) ->
     return asked.plain(spent, reason, holds=refusal is None)
 
 
-def check_budget(rule: BudgetRule, report: Report, size_bytes: int | None) -> list[Check]:
+def check_budget(
+    rule: BudgetRule, size_bytes: int | None, seconds_per_item: float | None
+) -> list[Check]:
     """Hold size and time against the budget; what was not recorded fails."""
     size = math.nan if size_bytes is None else size_bytes / 1e9
-    num_items = sum(task.n for task in report.tasks.values())
-    seconds = report.num_seconds / num_items if num_items else math.nan
+    seconds = math.nan if seconds_per_item is None else seconds_per_item
     checks = []
     for key, metric, unit, seen, bound in (
         ("size_gb_at_most", "size", "GB", size, rule.size_gb_at_most),
@@ -224,7 +225,8 @@ def check_budget(rule: BudgetRule, report: Report, size_bytes: int | None) -> li
         text = f"{metric} at most {_show(bound)} {unit}"
         asked = Asked("budget", "budget", metric, text, f"budget/{key}", bound, rule.overridable)
         if not 0 < seen < math.inf:  # nothing weighs nothing, and 0 s is how no time is written
-            checks.append(asked.unseen(f"its {metric} was not recorded"))
+            why = "; evaluate it in one go, from the first item to the last" * (metric == "time")
+            checks.append(asked.unseen(f"its {metric} was not recorded{why}"))
             continue
         shown, limit = _apart(seen, bound)
         holds = seen <= bound

@@ -15,6 +15,9 @@ Kind = Literal["absolute", "noninferior", "superior", "budget", "required", "equ
 
 BY_OVERRIDE = "PASS BY OVERRIDE"
 
+MIN_REASON = 20
+"""Characters of an override's reason: shorter ones say nothing."""
+
 _FIGURES = ("bound", "value", "low", "high")
 _NEVER_OVERRIDDEN: tuple[Subject, ...] = ("privacy", "policy", "evidence", "digest")
 
@@ -103,6 +106,21 @@ class Override:
             f"{self.by} has overridden the rule {self.rule} until {self.expires} "
             f"({self.ticket}): {self.reason}"
         )
+
+    def wanting(self) -> str | None:
+        """Return what an override lacks to be one: a name, a reason that says something, a ticket.
+
+        Named as `assay gate --override` asks for them; None if nothing.
+        """
+        for flag, text, least in (
+            ("--by", self.by, 1),
+            ("--ticket", self.ticket, 1),
+            ("--reason", self.reason, MIN_REASON),
+        ):
+            if len(text.strip()) < least or not text.isprintable():
+                wanted = f"at least {least} printable characters" if least > 1 else "printable text"
+                return f"{flag}: wanted {wanted} on one line, found {text!r}"
+        return None
 
     def stands_for(self, check: Check) -> bool:
         """Return whether it opens this check: a missed one that may be overridden at all."""

@@ -51,6 +51,9 @@ class Facts:
     size_bytes: int | None = None
     """Of what would leave."""
 
+    seconds_per_item: float | None = None
+    """Of an evaluation that was measured in one go."""
+
     releases: Mapping[str, Compared] = field(default_factory=dict)
     """By `Rule.release`: the candidate minus that earlier release."""
 
@@ -95,7 +98,7 @@ def decide(
     if policy.privacy is not None:
         checks.append(check_privacy(policy.privacy, epsilon, is_private))
     if policy.budget is not None:
-        checks += check_budget(policy.budget, report, facts.size_bytes)
+        checks += check_budget(policy.budget, facts.size_bytes, facts.seconds_per_item)
     for name in policy.evidence_of(report.target.kind):
         checks.append(check_evidence(name, facts.evidence.get(name, "nobody looked for it")))
     if policy.equal is not None:

@@ -146,7 +146,8 @@ class BudgetRule(_Asked):
     """Bytes of what would leave, in 1e9: the adapter's folder, and once merged the merged one."""
 
     seconds_per_item_at_most: float | None = Field(None, gt=0)
-    """Seconds of the evaluation over its items, on the machine that evaluated."""
+    """Seconds of the evaluation over its items, on the machine that evaluated; of one that was not
+    interrupted, as cost.json has them."""
 
     overridable: bool = False
     """Whether a person may let a model pass that misses this; see ``assay gate --override``."""

@@ -20,8 +20,9 @@ from eval import harness
 from eval.decision import Decision, Override
 from eval.errors import EvaluationError
 from eval.policy import FAMILIES, GatePolicy, release_name
+from eval.rederive import departures
 from eval.scores import without_text
-from eval.task import Sample, fingerprint
+from eval.task import Report, Sample, fingerprint
 from recipes import approvals, config
 from recipes.dsse import pem_of, read_public_key
 from recipes.errors import DecisionVoid, GateRefused, InputError
@@ -30,6 +31,7 @@ from recipes.files import read_json, sha256_file
 SCHEMA = 2
 DECISION = "decision.json"
 LEDGER = "ledger.jsonl"
+RECORD = "record.json"
 
 NAMED_EVIDENCE = {
     "merge_proof": "merged/merge.json:proof",
@@ -73,6 +75,23 @@ def stated_policy_digest(bound: Mapping[str, Any]) -> str:
     """Return the digest that `EqualRule.policy` states: of the policy without that line."""
     equal = {key: value for key, value in bound.get("equal", {}).items() if key != "policy"}
     return fingerprint({**bound, "equal": equal})
+
+
+def digests_of(
+    report: Report, record: Mapping[str, Any], bound: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return the digests that a policy can state, by the names of `EqualRule.wanted`.
+
+    Args:
+        report: of the candidate.
+        record: of the run.
+        bound: the policy as `bound_policy` gives it.
+    """
+    return {
+        "base": record["base"]["identity"],
+        "training_data": record["data"]["fingerprint"],
+        "policy": stated_policy_digest(bound),
+    } | {f"tasks.{name}": result.data for name, result in report.tasks.items()}
 
 
 def scores_digest(samples: Sequence[Sample]) -> str:
@@ -229,7 +248,9 @@ def require_open(
             f"{folder} is {candidate}; gate it again with: assay gate {folder}"
         )
     problems = differing(decision["binds"], _binding_now(folder, kind, candidate))
-    problems += contradictions(decision)
+    problems += contradictions(
+        decision, harness.read_report(folder / "eval" / kind), read_json(folder / RECORD)
+    )
     _, wrong = approvals.checked(decision)
     if problems or wrong:
         raise DecisionVoid(
@@ -253,6 +274,7 @@ def require_open(
 def differs_in_release(
     decision: Mapping[str, Any],
     evaluation: Path,
+    record: Mapping[str, Any],
     *,
     candidate: str,
     ledger: Path | None = None,
@@ -267,6 +289,7 @@ def differs_in_release(
         decision: the parsed ``decision.json``.
         evaluation: folder of ``report.json``, byte for byte that of the run, and of
             ``samples/<task>.jsonl`` written through `eval.scores.without_text`.
+        record: of the run, as it was released.
         candidate: identity of the model in the release folder, computed from its files.
         ledger: the shipped privacy ledger; None where the release has none, or hides it.
         signer: public key that the release was signed with, if it is known.
@@ -285,15 +308,31 @@ def differs_in_release(
     results = {f"{kind}/report.json": bound["results"].get(f"{kind}/report.json")}
     kept = {key: value for key, value in bound.items() if key in now}
     problems += differing(kept | {"results": results}, now)
-    problems += contradictions(decision) + approvals.checked(decision)[1]
+    problems += contradictions(decision, harness.read_report(evaluation), record)
+    problems += approvals.checked(decision)[1]
     return problems + expired(decision, today) + approvals.missing(decision, signer)
 
 
-def contradictions(decision: Mapping[str, Any]) -> list[str]:
-    """Return in what a decision does not follow from its own checks, overrides and policy."""
+def contradictions(
+    decision: Mapping[str, Any], report: Report, record: Mapping[str, Any]
+) -> list[str]:
+    """Return in what a decision does not follow from its policy, figures, checks and overrides.
+
+    Args:
+        decision: the parsed ``decision.json``.
+        report: of the candidate.
+        record: of the run.
+    """
     found = Decision.from_json(decision)
     bound = decision["binds"]
-    problems = []
+    policy = GatePolicy.model_validate(decision["policy"])
+    problems = departures(
+        found,
+        policy,
+        report,
+        is_private=record["is_private"],
+        digests=digests_of(report, record, decision["policy"]),
+    )
     if (found.outcome, found.passed) != (decision["outcome"], decision["passed"]):
         problems.append(
             f"the decision says {decision['outcome']}, and its checks and overrides make "
@@ -301,10 +340,20 @@ def contradictions(decision: Mapping[str, Any]) -> list[str]:
         )
     if policy_digest(decision["policy"]) != bound["policy"]:
         problems.append("the policy that stands in the decision is not the one that it binds")
+    if report.target.base != record["base"]["identity"]:
+        problems.append(
+            f"the figures are of the base {report.target.base}, and the run is on "
+            f"{record['base']['identity']}"
+        )
     problems += [
         f"the override of {override.rule} is for another model or policy"
         for override in found.overrides
         if (override.candidate, override.policy) != (bound["candidate"], bound["policy"])
+    ]
+    problems += [
+        f"the override of {override.rule} counts for nothing ({why})"
+        for override in found.overrides
+        if (why := override.wanting())
     ]
     return problems
 
@@ -358,7 +407,7 @@ def by_name(releases: Mapping[str, Path]) -> dict[str, Path]:
 
 def _binding_now(folder: Path, kind: str, candidate: str) -> dict[str, Any]:
     policy = config.load(folder / "resolved.yaml").gate
-    source = Path(read_json(folder / "record.json")["source"])
+    source = Path(read_json(folder / RECORD)["source"])
     bound = bound_policy(policy, source)
     try:
         return binding(

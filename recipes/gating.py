@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import harness
+from eval.cost import read_cost
 from eval.decision import Check, Override
 from eval.errors import EvaluationError
 from eval.gate import Facts, decide
@@ -26,13 +28,11 @@ from recipes.domains import Domain
 from recipes.dsse import read_private_key
 from recipes.errors import DecisionVoid, InputError
 from recipes.evaluating import differences
-from recipes.files import read_json, write_json
-from recipes.run import Run, spent
+from recipes.files import finite, read_json, write_json
+from recipes.run import RECORD, Run, spent
 
 OVERRIDES = "overrides.json"
 APPROVALS = "approvals.json"
-MIN_REASON = 20
-"""Characters of an override's reason: shorter ones say nothing."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,45 @@ def gate(run: Run, domain: Domain, kind: str) -> dict[str, Any]:
     """Decide on the adapter or the merged model; decision.json is the last decision of the run.
 
     Returns:
-        What stands in decision.json: overrides, outcome, target, policy, binds, approvals, checks.
+        What stands in decision.json, as `decided` gives it.
+
+    Raises:
+        DecisionVoid: if what lies in the folder is not what was evaluated.
+        EvaluationError: if the results cannot be read.
+    """
+    written = decided(run, domain, kind)
+    write_json(run.folder / "eval" / kind / decisions.DECISION, written)
+    write_json(run.folder / decisions.DECISION, written)
+    return written
+
+
+def refuse_other(run: Run, domain: Domain, kind: str, decision: Mapping[str, Any]) -> None:
+    """Refuse a decision that is not the one that would be made now: a file can be edited.
+
+    Raises:
+        DecisionVoid: if it is not.
+    """
+    now = decided(run, domain, kind)
+    # what is bound, and who approved, `decisions.require_open` has looked at
+    differs = [
+        key for key in ("outcome", "passed", "checks", "overrides") if _differs(key, decision, now)
+    ]
+    if differs:
+        raise DecisionVoid(
+            f"the decision on the {kind} model in {run.folder} is not the one that its results "
+            f"make (other {', '.join(differs)}): decide again with: assay gate {run.folder}"
+        )
+
+
+def _differs(key: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return json.dumps(one.get(key)) != json.dumps(finite(other.get(key)))
+
+
+def decided(run: Run, domain: Domain, kind: str) -> dict[str, Any]:
+    """Return the decision on the adapter or the merged model, and write nothing.
+
+    Returns:
+        Overrides, outcome, target, policy, binds, approvals, checks.
 
     Raises:
         DecisionVoid: if what lies in the folder is not what was evaluated.
@@ -64,6 +102,13 @@ def gate(run: Run, domain: Domain, kind: str) -> dict[str, Any]:
         raise DecisionVoid(
             f"the {kind} model in {run.folder} is {candidate}, and {evaluated} was evaluated; "
             f"evaluate it with: assay eval {run.folder}"
+        )
+    record = read_json(run.folder / RECORD)
+    if report.target.base != record["base"]["identity"]:
+        raise DecisionVoid(
+            f"the {kind} model in {run.folder} was evaluated as one of another base, "
+            f"{report.target.base}, and the run is on {record['base']['identity']}; evaluate it "
+            f"with: assay eval {run.folder}"
         )
     _refuse_edited(run, domain, kind)
     releases = decisions.releases_of(policy, run.source)
@@ -85,14 +130,15 @@ def gate(run: Run, domain: Domain, kind: str) -> dict[str, Any]:
         is_private=run.recipe.privacy is not None,
         facts=Facts(
             size_bytes=_size(run, kind),
+            seconds_per_item=_seconds_per_item(folder, report),
             releases=_compared(policy, releases, report, folder, domain),
             evidence={name: _wrong_with(run, name, candidate) for name in policy.evidence_of(kind)},
-            digests=_digests(run, report, bound_policy),
+            digests=decisions.digests_of(report, record, bound_policy),
         ),
         overrides=_overrides(folder, binds, datetime.now(UTC).date()),
     )
     said = decision.to_json()
-    written = {
+    return {
         "overrides": said["overrides"],
         "outcome": said["outcome"],
         "passed": said["passed"],
@@ -103,9 +149,6 @@ def gate(run: Run, domain: Domain, kind: str) -> dict[str, Any]:
         "approvals": _list(folder / APPROVALS),
         "checks": said["checks"],
     }
-    write_json(folder / decisions.DECISION, written)
-    write_json(run.folder / decisions.DECISION, written)
-    return written
 
 
 def override(run: Run, domain: Domain, kind: str, plea: Plea) -> dict[str, Any]:
@@ -190,17 +233,28 @@ def _list(path: Path) -> list[Any]:
 
 
 def _overrides(folder: Path, binds: Mapping[str, Any], today: date) -> list[Override]:
-    """Return the overrides that are for this model and this policy and have not expired."""
+    """Return the overrides that are for this model and this policy and have not expired.
+
+    Raises:
+        InputError: if one of them lacks a name, a reason or a ticket.
+    """
     try:
         found = [Override(**one) for one in _list(folder / OVERRIDES)]
     except TypeError as error:
         raise InputError(f"{folder / OVERRIDES} is damaged: {error}; delete it") from None
-    return [
+    ours = [
         one
         for one in found
         if (one.candidate, one.policy) == (binds["candidate"], binds["policy"])
         and decisions.is_in_force(one, today)
     ]
+    for one in ours:
+        if why := one.wanting():
+            raise InputError(
+                f"{folder / OVERRIDES}: the override of {one.rule} counts for nothing ({why}); "
+                "take it out, and give it with: assay gate --override"
+            )
+    return ours
 
 
 def _refuse_plea(plea: Plea, checks: Mapping[str, Check], today: date) -> None:
@@ -216,14 +270,8 @@ def _refuse_plea(plea: Plea, checks: Mapping[str, Check], today: date) -> None:
             "overridable: true can, and only where its figure is sound; what concerns integrity, "
             f"evidence, digests or privacy never can. It was missed because {check.reason}"
         )
-    for flag, text, least in (
-        ("--by", plea.by, 1),
-        ("--ticket", plea.ticket, 1),
-        ("--reason", plea.reason, MIN_REASON),
-    ):
-        if len(text.strip()) < least or not text.isprintable():
-            wanted = f"at least {least} printable characters" if least > 1 else "printable text"
-            raise InputError(f"{flag}: wanted {wanted} on one line, found {text!r}")
+    if lacking := Override(**asdict(plea)).wanting():
+        raise InputError(lacking)
     try:
         expires = date.fromisoformat(plea.expires)
     except ValueError:
@@ -238,21 +286,18 @@ def _size(run: Run, kind: str) -> int | None:
     return sum(sizes) if sizes else None
 
 
-def _digests(run: Run, report: Report, policy: Mapping[str, Any]) -> dict[str, str]:
-    record = read_json(run.folder / "record.json")
-    return {
-        "base": report.target.base,
-        "training_data": record["data"]["fingerprint"],
-        "policy": decisions.stated_policy_digest(policy),
-    } | {f"tasks.{name}": result.data for name, result in report.tasks.items()}
+def _seconds_per_item(evaluation: Path, report: Report) -> float | None:
+    """Return what an item took, where all were asked in one go: answers from a cache take none."""
+    cost, num_items = read_cost(evaluation), sum(task.n for task in report.tasks.values())
+    return cost.num_seconds / num_items if cost and num_items else None
 
 
 def _wrong_with(run: Run, name: str, candidate: str) -> str:
     """Say what is wrong with a piece of evidence; empty if it is there and says what it should."""
     place = decisions.NAMED_EVIDENCE.get(name, name)
     value = decisions.evidence_at(run.folder, name)
-    if value in (None, "", {}, []):
-        return f"{place} is not there, or is empty"
+    if value is False or value in (None, "", {}, []):
+        return f"{place} is not there, is empty, or is false"
     if name == "merge_proof":
         merged = read_json(run.folder / "merged" / merging.MERGE_RECORD)["identity"]
         return "" if merged == candidate else f"the proof is of {merged}, not of {candidate}"

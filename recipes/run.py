@@ -10,12 +10,12 @@ from finetune import adapter as adapters
 from finetune import checkpoint as checkpoints
 from privacy.errors import LedgerError
 from privacy.ledger import LedgerSummary, verify
-from recipes import config, domains
+from recipes import config, decisions, domains
 from recipes.config import Recipe
 from recipes.errors import InputError
 from recipes.files import locked, read_json, write_text
 
-RECORD = "record.json"
+RECORD = decisions.RECORD
 
 
 @dataclass(frozen=True)

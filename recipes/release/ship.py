@@ -12,7 +12,7 @@ from typing import Any
 from eval import harness
 from eval.report import Page, render_html
 from eval.scores import without_text
-from recipes import config, decisions, domains, page
+from recipes import config, decisions, domains, gating, page
 from recipes.domains import Domain
 from recipes.dsse import pem_of, read_private_key, sign
 from recipes.errors import GateRefused, InputError, ReleaseDiffers
@@ -71,13 +71,14 @@ def ship(
     card = config.load_card(card_file) if card_file else run.recipe.card
     facts = gather(run, card=card, signer=_signed_by(signer))
     _refuse_unless_passed(facts, run_folder)
-    decisions.require_open(
+    decision = decisions.require_open(
         run.folder,
         "merged",
         candidate=facts.identity,
         signer=None if signer is None else read_private_key(signer.key).public_key,
     )
     domain = _same_rows(run)
+    gating.refuse_other(run, domain, "merged", decision)
     out.parent.mkdir(parents=True, exist_ok=True)
     holder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     scratch = holder / facts.name

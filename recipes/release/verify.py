@@ -171,33 +171,12 @@ def _evidence_problems(
     yield from decisions.differs_in_release(
         papers[layout.DECISION],
         (folder / layout.REPORT).parent,
+        papers[layout.RECORD],
         candidate=identity,
         ledger=folder / layout.LEDGER if layout.LEDGER in hashes else None,
     )
     if not verdict.may_ship:
         yield f"the gate's decision is {verdict.outcome}, which does not ship"
-    yield from _figure_problems(papers[layout.REPORT], verdict)
-
-
-def _figure_problems(report: Mapping[str, Any], verdict: Verdict) -> Iterator[str]:
-    """Hold each figure that the gate decided on against the report, where it is one of these.
-
-    A difference to the base or to another release is no figure of the report; the hash that the
-    decision binds, and the signature, hold it.
-    """
-    for check in verdict.checks:
-        found = [
-            figure
-            for task, result in report["tasks"].items()
-            for metric, figure in result["metrics"].items()
-            if result["family"] == check.family and check.metric in (metric, f"{task}/{metric}")
-        ]
-        is_absolute = check.rule.partition(check.metric)[2].startswith((" at least", " at most"))
-        if len(found) == 1 and is_absolute:
-            [figure] = found
-            said = check.to_json()
-            if any(said[end] != figure[end] for end in ("value", "low", "high")):
-                yield f"{layout.DECISION}: {check.rule} was decided on other figures than reported"
 
 
 def _privacy_problems(

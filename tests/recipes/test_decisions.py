@@ -28,6 +28,11 @@ from tests.recipes.test_dsse import make_key
 CANDIDATE = "sha256:" + "ca" * 32
 DATA = "sha256:" + "da" * 32
 TODAY = date(2026, 11, 25)
+RECORD = {
+    "base": {"identity": "sha256:0"},
+    "data": {"fingerprint": "sha256:1"},
+    "is_private": False,
+}
 
 
 def write_results(folder: Path, kind: Any, right: int) -> Report:
@@ -89,7 +94,7 @@ def make_run(folder: Path, policy: dict[str, Any], *, right: int = 30) -> Path:
         "gate": policy,
     }
     write_json(run / "resolved.yaml", recipe)  # JSON is YAML 1.2
-    write_json(run / "record.json", {"source": str(folder)})
+    write_json(run / "record.json", RECORD | {"source": str(folder)})
     write_text(run / "ledger.jsonl", '{"step":1}\n')
     write_results(run / "eval" / "base", "base", 20)
     write_results(run / "eval" / "merged", "merged", right)
@@ -301,7 +306,7 @@ def differs(run: Path, release: Path, candidate: str = CANDIDATE, **more: Any) -
     decision = json.loads((run / "decision.json").read_text())
     ledger = release.parent / "ledger.jsonl"
     return decisions.differs_in_release(
-        decision, release, candidate=candidate, ledger=ledger, today=TODAY, **more
+        decision, release, RECORD, candidate=candidate, ledger=ledger, today=TODAY, **more
     )
 
 

@@ -26,7 +26,7 @@ from privacy.errors import LedgerError
 from privacy.report import PrivacyReport
 from recipes import config, domains, empirical
 from recipes.dsse import open_signed, read_public_key
-from recipes.errors import GateRefused, InputError, ReleaseDiffers
+from recipes.errors import DecisionVoid, GateRefused, InputError, ReleaseDiffers
 from recipes.files import write_json
 from recipes.gating import Plea, override
 from recipes.release import bill_of_materials, layout, model_card, signature
@@ -191,12 +191,93 @@ def test_what_did_not_pass_or_is_another_model_does_not_leave(
     refused(ReleaseDiffers, "the decision is about")
 
 
+FLOOR = {"accuracy": {"metric": "f1", "at_least": 0.9, "overridable": True}}
+
+
+def test_a_refusal_that_was_edited_into_a_pass_does_not_leave(
+    tiny_base: Path, keys: Keys, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "story", tiny_base, gate=FLOOR)
+    assert json_of(run, "decision.json")["outcome"] == "FAIL"
+
+    def passed(decision: Any) -> None:
+        decision.update(outcome="PASS", passed=True)
+        decision["checks"][0].update(outcome="PASS", passed=True)
+
+    def invented(decision: Any) -> None:
+        passed(decision)
+        decision["checks"][0].update(name="policy/all", rule="all is well", bound=None)
+
+    for change, words in (
+        (passed, r"accuracy/f1/at_least: it says PASS .* make FAIL"),
+        (invented, "it lacks the check accuracy/f1/at_least of its policy"),
+    ):
+        write_decision(run, change)
+        with pytest.raises(DecisionVoid, match=words):
+            ship(run, tmp_path / "release", signer=keys.signer)
+    check_nothing_left(tmp_path)
+
+
+def test_a_difference_that_was_edited_does_not_leave(
+    tiny_base: Path, keys: Keys, tmp_path: Path
+) -> None:
+    """No report holds it, so it is computed again."""
+    rule = {"metric": "f1", "better_than_base_by": 0.0, "min_items": 5}
+    run = make_run(tmp_path / "story", tiny_base, gate={"accuracy": rule})
+
+    def better(decision: Any) -> None:
+        decision.update(outcome="PASS", passed=True)
+        decision["checks"][0].update(outcome="PASS", passed=True, low=0.1, value=0.2, high=0.3)
+
+    write_decision(run, better)
+    with pytest.raises(DecisionVoid, match=r"not the one that its results make \(other outcome"):
+        ship(run, tmp_path / "release", signer=keys.signer)
+
+
+def test_an_override_that_nobody_stands_for_counts_for_nothing(
+    tiny_base: Path, keys: Keys, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "story", tiny_base, gate=FLOOR)
+    binds = json_of(run, "decision.json")["binds"]
+    nobody = {
+        "rule": "accuracy/f1/at_least",
+        "by": "",
+        "reason": "",
+        "ticket": "",
+        "expires": "9999-12-31",
+        "given": "",
+        "candidate": binds["candidate"],
+        "policy": binds["policy"],
+    }
+    write_json(run / "eval" / "merged" / "overrides.json", [nobody])
+    with pytest.raises(InputError, match=r"counts for nothing \(--by: wanted printable text"):
+        write_decision(run)
+    (run / "eval" / "merged" / "overrides.json").unlink()
+
+    def opened(decision: Any) -> None:
+        decision.update(outcome="PASS BY OVERRIDE", passed=True, overrides=[nobody])
+
+    write_decision(run, opened)
+    with pytest.raises(DecisionVoid, match="override of accuracy/f1/at_least counts for nothing"):
+        ship(run, tmp_path / "release", signer=keys.signer)
+
+
+def test_figures_of_another_base_are_not_the_runs(tiny_base: Path, tmp_path: Path) -> None:
+    other = "sha256:" + "1" * 64
+    run = make_run(tmp_path / "story", tiny_base, gate={**FLOOR, "equal": {"base": other}})
+    edit(run / "eval/merged/report.json", lambda r: r["target"].update(base=other))
+    with pytest.raises(DecisionVoid, match="another base"):
+        write_decision(run)
+
+
 def test_files_that_run_code_do_not_leave(run: Path, keys: Keys, tmp_path: Path) -> None:
-    for name in ("modeling_evil.py", "pytorch_model.bin", "adapter_model.safetensors"):
+    for name in ("modeling_evil.py", "pytorch_model.bin"):
         (run / "merged" / name).write_text("evil")
     out = ship(run, tmp_path / "release", signer=keys.signer)
     assert not {"modeling_evil.py", "pytorch_model.bin"} & set(state_of(out))
-    assert "adapter_model.safetensors" not in state_of(out)
+    (run / "merged" / "adapter_model.safetensors").write_text("evil")  # another model, then
+    with pytest.raises(DecisionVoid, match="was evaluated"):
+        ship(run, tmp_path / "another", signer=keys.signer)
 
 
 def test_a_configuration_that_fetches_code_stops_the_release(

@@ -26,7 +26,7 @@ from recipes.release.signature import Signer, Trusted, sign_folder
 from recipes.release.verify import verify
 from tests.cli import ROOT, assay_here, flip_a_byte, state_of
 from tests.recipes.release.conftest import Keys
-from tests.recipes.release.folders import edit, list_again, write_decision
+from tests.recipes.release.folders import edit, list_again
 
 
 def said_of(folder: Path, trusted: Trusted | None) -> list[str]:
@@ -201,7 +201,7 @@ def another_outcome(release: Path) -> None:
 TAMPERED = [
     (swapped_decision, "decision.json is about the model sha256:0000"),
     (refusing_decision, "the gate's decision is FAIL, which does not ship"),
-    (prettier_figures, "decision.json: f1 at least 0 was decided on other figures than reported"),
+    (prettier_figures, "accuracy/f1/at_least: it says PASS (0.99, 0.98 to "),
     (other_weights, "merge.json is about the model"),
     (other_tokenizer, "decision.json is about the model"),
     (other_report, "evidence/eval/report.json is about the model sha256:1"),
@@ -287,8 +287,9 @@ def test_a_signature_that_covers_less_than_all_is_refused(release: Path, keys: K
 def test_the_signature_of_another_release_is_refused(
     release: Path, keys: Keys, run: Path, tmp_path: Path
 ) -> None:
-    write_decision(run, lambda d: d["checks"][0].update(reason="another word"))
-    other = ship(run, tmp_path / "other", signer=keys.signer)
+    card = tmp_path / "card.yaml"
+    card.write_text("summary: Another release of the same model.\n")
+    other = ship(run, tmp_path / "other", signer=keys.signer, card_file=card)
     shutil.copy(other / "model.sig", release / "model.sig")
     said = said_of(release, keys.trusted)
     assert [one for one in said if one.startswith("signature: Signature mismatch")]
