@@ -190,8 +190,10 @@ def check_difference(
     )
 
 
-def check_privacy(rule: PrivacyRule, epsilon: float | None, is_private: bool) -> Check:
-    """Hold what the run spent against the largest epsilon."""
+def check_privacy(
+    rule: PrivacyRule, epsilon: float | None, is_private: bool, *, is_refuted: bool = False
+) -> Check:
+    """Hold what the run spent against the largest epsilon; a refuted claim holds nothing."""
     bound = rule.epsilon_at_most
     spent = math.nan if epsilon is None else float(epsilon)
     text = f"epsilon at most {_show(bound)}"
@@ -203,6 +205,8 @@ def check_privacy(rule: PrivacyRule, epsilon: float | None, is_private: bool) ->
         refusal = "the run was not trained privately, so its epsilon is infinite"
     elif epsilon is None or math.isnan(spent):
         refusal = "the run is private, but what it spent is unknown; its ledger is missing"
+    elif is_refuted:
+        refusal = f"the run claims epsilon {shown}, and its audit by canaries refuted that"
     elif not 0 <= spent <= bound:
         refusal = f"the run spent epsilon {shown}, which is not between 0 and {limit}"
     reason = refusal or f"the run spent epsilon {shown}, not above {limit}"

@@ -60,6 +60,9 @@ class Facts:
     evidence: Mapping[str, str] = field(default_factory=dict)
     """What is wrong with each piece of evidence, by its name in the policy; empty if nothing is."""
 
+    is_refuted: bool = False
+    """Whether an audit has refuted the epsilon that the run claims."""
+
     digests: Mapping[str, str] = field(default_factory=dict)
     """By the names of `EqualRule.wanted`."""
 
@@ -96,7 +99,9 @@ def decide(
         for rule in policy.rules(family):
             checks += _check_rule(family, rule, report, differences, facts)
     if policy.privacy is not None:
-        checks.append(check_privacy(policy.privacy, epsilon, is_private))
+        checks.append(
+            check_privacy(policy.privacy, epsilon, is_private, is_refuted=facts.is_refuted)
+        )
     if policy.budget is not None:
         checks += check_budget(policy.budget, facts.size_bytes, facts.seconds_per_item)
     for name in policy.evidence_of(report.target.kind):

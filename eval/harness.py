@@ -117,7 +117,7 @@ def read_samples(folder: Path, task_name: str) -> list[Sample]:
         raise EvaluationError(
             f"{folder} holds no samples of task {task_name}; evaluate it first"
         ) from None
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise EvaluationError(
             f"{path} is damaged ({error}); delete the folder and evaluate again"
         ) from error
@@ -267,7 +267,7 @@ def _samples_path(folder: Path, task_name: str) -> Path:
 def _read_report(path: Path) -> Report | None:
     try:
         return Report.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from eval.decision import Check, Decision
@@ -29,6 +30,7 @@ def departures(
     report: Report,
     *,
     is_private: bool,
+    is_refuted: bool,
     digests: Mapping[str, str],
 ) -> list[str]:
     """Return in what a decision does not follow from its policy and figures; empty if it does.
@@ -38,6 +40,7 @@ def departures(
         policy: that it was made by.
         report: of the candidate.
         is_private: whether the run was private.
+        is_refuted: whether an audit has refuted its epsilon.
         digests: by the names of `EqualRule.wanted`, as they are now.
     """
     said = {check.name: check for check in decision.checks}
@@ -48,7 +51,7 @@ def departures(
         {place: found for _, place, found in _differences(policy, report, said, of_release=False)},
         epsilon=None if spent is None else spent.value,
         is_private=is_private,
-        facts=_facts(policy, report, said, digests),
+        facts=replace(_facts(policy, report, said, digests), is_refuted=is_refuted),
     )
     wanted = {check.name: check for check in again.checks}
     problems = [f"it lacks the check {name} of its policy" for name in wanted if name not in said]

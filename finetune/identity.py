@@ -23,6 +23,10 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
 )
 
+_ALSO = ("config.json", "generation_config.json", "model.safetensors.index.json")
+"""What else decides an answer: a loader takes its stop tokens and penalties from the second, and
+from the third which file holds a tensor."""
+
 
 def cache_folder() -> Path:
     """Return this program's cache: ``$ASSAY_CACHE``, else ``$XDG_CACHE_HOME/assay``."""
@@ -39,7 +43,7 @@ def sha256_file(path: Path) -> str:
 
 
 def identity(folder: Path) -> str:
-    """Return ``sha256:...`` over a checkpoint folder's weights, configuration and tokenizer.
+    """Return ``sha256:...`` over a checkpoint folder's weights, configurations and tokenizer.
 
     The result is cached under each file's path, size and times of change, because hashing a large
     base takes minutes; a file that was touched is hashed anew, and so is one that was replaced by
@@ -71,9 +75,7 @@ def identity_of(hashes: Mapping[str, str]) -> str:
 
 def _is_part(name: str) -> bool:
     is_at_top = "/" not in name
-    return is_at_top and (
-        name.endswith(".safetensors") or name in ("config.json", *TOKENIZER_FILES)
-    )
+    return is_at_top and (name.endswith(".safetensors") or name in (*_ALSO, *TOKENIZER_FILES))
 
 
 def _marks_of_change(stat: os.stat_result) -> tuple[int, int, int]:

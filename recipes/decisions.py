@@ -25,6 +25,7 @@ from eval.scores import without_text
 from eval.task import Report, Sample, fingerprint
 from recipes import approvals, config
 from recipes.dsse import pem_of, read_public_key
+from recipes.empirical_result import RESULT, publishable
 from recipes.errors import DecisionVoid, GateRefused, InputError
 from recipes.files import read_json, sha256_file
 
@@ -32,6 +33,12 @@ SCHEMA = 2
 DECISION = "decision.json"
 LEDGER = "ledger.jsonl"
 RECORD = "record.json"
+MERGE = "merged/merge.json"
+
+_OF_THE_RECORD = (
+    *("recipe", "quantization", "rows", "seed", "is_private", "started", "versions", "machine"),
+    *("commit", "privacy_self_test"),
+)
 
 NAMED_EVIDENCE = {
     "merge_proof": "merged/merge.json:proof",
@@ -142,6 +149,12 @@ def binding(
         },
         "data": {task: result.data for task, result in report.tasks.items()},
     }
+    record = read_json(folder / RECORD)
+    bound["record"] = record_digest(record)
+    if kind == "merged":
+        bound["merge"] = fingerprint(read_json(folder / MERGE))
+    if record["is_private"] and (empirical := told_by_canaries(folder)) is not None:
+        bound["empirical"] = fingerprint(empirical)
     if releases:
         bound["releases"] = {
             name: fingerprint(results_digests(place)) for name, place in sorted(releases.items())
@@ -151,6 +164,28 @@ def binding(
     if (folder / LEDGER).is_file():
         bound["ledger"] = f"sha256:{sha256_file(folder / LEDGER)}"
     return bound
+
+
+def told_by_canaries(folder: Path) -> dict[str, Any] | None:
+    """Return what of the empirical audit of a private run may leave; None where none was made."""
+    path = folder / RESULT
+    return publishable(read_json(path)) if path.is_file() else None
+
+
+def is_refuted(empirical: Mapping[str, Any] | None) -> bool:
+    """Return whether an audit by canaries has refuted the epsilon that the run claims."""
+    return empirical is not None and empirical.get("verdict") == "refuted"
+
+
+def record_digest(record: Mapping[str, Any]) -> str:
+    """Return the digest of what a run's record says of how the model was made, and releases keep.
+
+    Its name, its state and where its files lay are left out: they change, or do not leave.
+    """
+    training = {k: v for k, v in (record.get("training") or {}).items() if k != "resumed_from"}
+    said = {key: record[key] for key in _OF_THE_RECORD if key in record}
+    base, rows = record["base"]["identity"], record["data"]["fingerprint"]
+    return fingerprint({**said, "training": training, "base": base, "data": rows})
 
 
 def results_digests(evaluation: Path, prefix: str = "") -> dict[str, str]:
@@ -249,7 +284,10 @@ def require_open(
         )
     problems = differing(decision["binds"], _binding_now(folder, kind, candidate))
     problems += contradictions(
-        decision, harness.read_report(folder / "eval" / kind), read_json(folder / RECORD)
+        decision,
+        harness.read_report(folder / "eval" / kind),
+        read_json(folder / RECORD),
+        told_by_canaries(folder),
     )
     _, wrong = approvals.checked(decision)
     if problems or wrong:
@@ -275,9 +313,12 @@ def differs_in_release(
     decision: Mapping[str, Any],
     evaluation: Path,
     record: Mapping[str, Any],
+    merge: Mapping[str, Any],
     *,
     candidate: str,
+    base: Path,
     ledger: Path | None = None,
+    empirical: Mapping[str, Any] | None = None,
     signer: SSlibKey | None = None,
     today: date | None = None,
 ) -> list[str]:
@@ -290,8 +331,11 @@ def differs_in_release(
         evaluation: folder of ``report.json``, byte for byte that of the run, and of
             ``samples/<task>.jsonl`` written through `eval.scores.without_text`.
         record: of the run, as it was released.
+        merge: the parsed ``merge.json``.
         candidate: identity of the model in the release folder, computed from its files.
-        ledger: the shipped privacy ledger; None where the release has none, or hides it.
+        base: the base's ``report.json``, byte for byte that of the run.
+        ledger: the shipped privacy ledger; None where the release has none.
+        empirical: what canaries told, as it was released; None where the release has none.
         signer: public key that the release was signed with, if it is known.
         today: in UTC; overrides that expired before are void.
     """
@@ -302,19 +346,32 @@ def differs_in_release(
     if kind != "merged":
         problems.append(f"the decision is about the {kind} model")
     try:
-        now = _binding_of_release(decision, evaluation, candidate, ledger)
+        now = _binding_of_release(decision, evaluation, candidate)
     except EvaluationError as error:
         return [*problems, f"the results cannot be read: {error}"]
-    results = {f"{kind}/report.json": bound["results"].get(f"{kind}/report.json")}
-    kept = {key: value for key, value in bound.items() if key in now}
-    problems += differing(kept | {"results": results}, now)
-    problems += contradictions(decision, harness.read_report(evaluation), record)
+    now["record"], now["merge"] = record_digest(record), fingerprint(merge)
+    if empirical is not None:
+        now["empirical"] = fingerprint(empirical)
+    if ledger is not None:
+        now["ledger"] = f"sha256:{sha256_file(ledger)}"
+    reports = {f"{kind}/report.json": evaluation / "report.json", "base/report.json": base}
+    # one that is missing is told by whoever looks at the folder
+    named = {n: path for n, path in reports.items() if n in bound["results"] and path.is_file()}
+    now["results"] = {name: f"sha256:{sha256_file(path)}" for name, path in named.items()}
+    # what else was bound (text of samples, other releases, evidence of a run) does not leave
+    kept = {key: value for key, value in bound.items() if key not in ("releases", "evidence")}
+    kept["results"] = {name: bound["results"][name] for name in named}
+    problems += differing(kept, now)
+    problems += contradictions(decision, harness.read_report(evaluation), record, empirical)
     problems += approvals.checked(decision)[1]
     return problems + expired(decision, today) + approvals.missing(decision, signer)
 
 
 def contradictions(
-    decision: Mapping[str, Any], report: Report, record: Mapping[str, Any]
+    decision: Mapping[str, Any],
+    report: Report,
+    record: Mapping[str, Any],
+    empirical: Mapping[str, Any] | None,
 ) -> list[str]:
     """Return in what a decision does not follow from its policy, figures, checks and overrides.
 
@@ -322,6 +379,7 @@ def contradictions(
         decision: the parsed ``decision.json``.
         report: of the candidate.
         record: of the run.
+        empirical: what canaries told of a private run, if they were asked.
     """
     found = Decision.from_json(decision)
     bound = decision["binds"]
@@ -331,6 +389,7 @@ def contradictions(
         policy,
         report,
         is_private=record["is_private"],
+        is_refuted=is_refuted(empirical),
         digests=digests_of(report, record, decision["policy"]),
     )
     if (found.outcome, found.passed) != (decision["outcome"], decision["passed"]):
@@ -425,20 +484,17 @@ def _binding_now(folder: Path, kind: str, candidate: str) -> dict[str, Any]:
 
 
 def _binding_of_release(
-    decision: Mapping[str, Any], evaluation: Path, candidate: str, ledger: Path | None
+    decision: Mapping[str, Any], evaluation: Path, candidate: str
 ) -> dict[str, Any]:
     report = harness.read_report(evaluation)
-    name = f"{decision['target']['kind']}/report.json"
-    now = {
+    return {
         "candidate": candidate,
         "policy": policy_digest(decision["policy"]),
-        "results": {name: f"sha256:{sha256_file(evaluation / 'report.json')}"},
         "scores": {
             task: scores_digest(harness.read_samples(evaluation, task)) for task in report.tasks
         },
         "data": {task: result.data for task, result in report.tasks.items()},
     }
-    return now | ({"ledger": f"sha256:{sha256_file(ledger)}"} if ledger else {})
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

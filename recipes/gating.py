@@ -133,6 +133,7 @@ def decided(run: Run, domain: Domain, kind: str) -> dict[str, Any]:
             seconds_per_item=_seconds_per_item(folder, report),
             releases=_compared(policy, releases, report, folder, domain),
             evidence={name: _wrong_with(run, name, candidate) for name in policy.evidence_of(kind)},
+            is_refuted=decisions.is_refuted(decisions.told_by_canaries(run.folder)),
             digests=decisions.digests_of(report, record, bound_policy),
         ),
         overrides=_overrides(folder, binds, datetime.now(UTC).date()),

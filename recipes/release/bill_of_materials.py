@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from privacy.statement import delta_up, digits_up
+from recipes.decisions import is_refuted
 from recipes.release.facts import Facts, is_hub_id
 from recipes.release.model_card import missing, task_of
 
@@ -243,7 +244,7 @@ def _metrics(facts: Facts) -> list[dict[str, Any]]:
 
 
 def _privacy(facts: Facts) -> dict[str, str]:
-    said = facts.privacy
+    said, refuted = facts.privacy, is_refuted(facts.empirical)
     if said is None:
         return {"assay:privacy": "trained without differential privacy"}
     return {
@@ -251,7 +252,7 @@ def _privacy(facts: Facts) -> dict[str, str]:
         "assay:privacy:delta": delta_up(said.delta),
         "assay:privacy:unit": said.unit,
         "assay:privacy:neighbours": said.adjacency,
-    }
+    } | ({"assay:privacy:refuted": "by an audit with canaries"} if refuted else {})
 
 
 def _properties(values: Mapping[str, str]) -> list[dict[str, str]]:

@@ -19,7 +19,7 @@ from privacy.statement import PrivacyStatement, statement
 from recipes import provenance
 from recipes.card import CardConfig
 from recipes.config import Recipe
-from recipes.empirical_result import RESULT, publishable
+from recipes.decisions import told_by_canaries
 from recipes.errors import InputError
 from recipes.files import read_json
 from recipes.release.layout import is_model_file
@@ -188,10 +188,7 @@ def _privacy(run: Run) -> PrivacyStatement | None:
 
 
 def _empirical(run: Run) -> dict[str, Any] | None:
-    path = run.folder / RESULT
-    if run.recipe.privacy is None or not path.is_file():
-        return None
-    return publishable(read_json(path))
+    return None if run.recipe.privacy is None else told_by_canaries(run.folder)
 
 
 def public_recipe(recipe: Recipe) -> dict[str, Any]:

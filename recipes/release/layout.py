@@ -7,7 +7,6 @@ like to overlook, and whatever is thought of next, are all simply not on it.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -15,7 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from finetune.errors import IntegrityError
 from finetune.identity import TOKENIZER_FILES
+from finetune.tensor_files import read_strict_json
 
 ABOUT = "release.json"
 """Name and version of the release, the model's identity, the key: bound by the signature."""
@@ -27,6 +28,9 @@ BILL_OF_MATERIALS = "bom.cdx.json"
 DECISION = "decision.json"
 EMPIRICAL = "evidence/empirical.json"
 """What the canaries of a private run told, if it was audited so."""
+
+GGUF = "gguf/gguf.json"
+"""What was measured of the GGUF files beside it."""
 
 HASHES = "SHA256SUMS"
 """Every file but itself and the signature, in the form that ``sha256sum --check`` reads."""
@@ -72,7 +76,7 @@ HANDED_OVER = (
     "SERVING.md",
     "evidence/serving.json",
     "evidence/smoke.json",
-    "gguf/gguf.json",
+    GGUF,
     "gguf/Modelfile",
 )
 """What `recipes.handover` adds."""
@@ -152,17 +156,18 @@ def shown(name: str) -> str:
 
 def _code_keys(path: Path) -> list[str]:
     try:
-        values = json.loads(path.read_bytes())
-    except ValueError:
-        return ["(it is no JSON)"]
+        values = read_strict_json(path)
+    except IntegrityError:
+        return ["(it is no JSON, or says two things)"]
     return sorted(set(_keys(values)) & set(_RUNS_CODE))
 
 
 def _keys(values: Any) -> Iterator[str]:
-    if isinstance(values, dict):
-        yield from values
-        for value in values.values():
-            yield from _keys(value)
-    elif isinstance(values, list):
-        for value in values:
-            yield from _keys(value)
+    left = [values]  # no recursion: whoever wrote the file chose how deep it is
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            yield from value
+            left += value.values()
+        elif isinstance(value, list):
+            left += value

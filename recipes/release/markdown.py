@@ -9,6 +9,7 @@ from typing import Any
 
 from eval.report.text import clean
 from recipes.card import MISSING
+from recipes.decisions import is_refuted
 from recipes.release.facts import Facts
 
 _MARKUP = re.compile(r"([\\`*\[\]|~$])")
@@ -40,8 +41,13 @@ def figure(one: dict[str, Any] | None) -> str:
 
 
 def warnings(facts: Facts) -> list[str]:
-    """Return what every paper says before all else: overrides, and that nobody has signed."""
+    """Return what every paper says first: overrides, a refuted claim, that nobody has signed."""
     found = [f"> **{facts.verdict.outcome}.** {plain(o)}." for o in facts.verdict.overrides]
+    if is_refuted(facts.empirical):
+        found.append(
+            "> **THE PRIVACY CLAIM IS REFUTED** by an audit with canaries (PRIVACY.md tells how). "
+            "Do not rely on its epsilon."
+        )
     if not facts.is_signed:
         found.append(
             "> **NOT SIGNED.** Nobody stands for this folder: whoever passed it on may have "

@@ -54,7 +54,6 @@ def page(facts: Facts) -> str:
     return joined(
         [
             *head,
-            *_refuted(facts),
             plain(facts.privacy.in_words),
             "## The guarantee",
             table(["field", "value"], _guarantee(facts)),
@@ -105,13 +104,6 @@ def _self_test(facts: Facts) -> str:
         [plain(c["name"]), "yes" if c["passed"] else "**no**", plain(c["detail"])] for c in checks
     ]
     return table(["the mechanism, tested on itself before training", "passed", "seen"], rows)
-
-
-def _refuted(facts: Facts) -> list[str]:
-    """Return the warning above a statement that an audit has refuted."""
-    if facts.empirical is None or facts.empirical["verdict"] != "refuted":
-        return []
-    return ["> **THE CLAIM IS REFUTED** by canaries, as is told at the end. Do not rely on it."]
 
 
 def _canaries(facts: Facts) -> list[str]:

@@ -14,7 +14,7 @@ from eval.report import Page, render_html
 from eval.scores import without_text
 from recipes import config, decisions, domains, gating, page
 from recipes.domains import Domain
-from recipes.dsse import pem_of, read_private_key, sign
+from recipes.dsse import read_private_key, sign
 from recipes.errors import GateRefused, InputError, ReleaseDiffers
 from recipes.files import read_json, sha256_file, write_json, write_text
 from recipes.release import (
@@ -113,7 +113,7 @@ def _signed_by(signer: Signer | None) -> SignedBy | None:
 
 
 def _public_pem(signer: Signer) -> bytes:
-    return pem_of(read_private_key(signer.key).public_key).rstrip("\n").encode() + b"\n"
+    return signature.pem_bytes(read_private_key(signer.key).public_key)
 
 
 def _refuse_unless_passed(facts: Facts, run_folder: Path) -> None:

@@ -11,7 +11,6 @@ name and version stand in a signed file.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Sequence
@@ -19,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipes.dsse import IN_TOTO, SignatureDiffers
+from securesystemslib.signer import SSlibKey
+
+from recipes.dsse import IN_TOTO, SignatureDiffers, pem_of
 from recipes.errors import InputError
 from recipes.files import sha256_text
 from recipes.release.layout import SIGNATURE
@@ -121,7 +122,8 @@ def signed_hashes(path: Path, *, with_chain: bool) -> dict[str, str]:
             and all(one["algorithm"] == "sha256" for one in predicate["resources"])
             and len(hashes) == len(predicate["resources"])
         )
-    except (OSError, ValueError, KeyError, TypeError, IndexError, binascii.Error) as error:
+    # RecursionError: brackets without end
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise SignatureDiffers(f"{SIGNATURE} is no model signature: {error!r}") from None
     if not is_ours:
         raise SignatureDiffers(
@@ -144,6 +146,11 @@ def leaf_key(path: Path) -> bytes:
     chain = json.loads(path.read_bytes())["verificationMaterial"]["x509CertificateChain"]
     leaf = x509.load_der_x509_certificate(base64.b64decode(chain["certificates"][0]["rawBytes"]))
     return leaf.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def pem_bytes(key: SSlibKey) -> bytes:
+    """Return a public key as openssl writes it, however the file that it was read from did."""
+    return pem_of(key).rstrip("\n").encode() + b"\n"
 
 
 def fingerprint(pem: bytes) -> str:

@@ -53,4 +53,7 @@ def read_verdict(decision: Mapping[str, Any]) -> Verdict:
 
 def _approver(envelope: Mapping[str, Any]) -> str:
     """Name the key of a signed approval; whether it holds is the gate's to say."""
-    return f"the key {str(envelope['signatures'][0]['keyid'])[:16]}"
+    try:
+        return f"the key {str(envelope['signatures'][0]['keyid'])[:16]}"
+    except (LookupError, TypeError):
+        return "nobody"

@@ -8,14 +8,20 @@ says so.
 
 from __future__ import annotations
 
-import json
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from securesystemslib.signer import SSlibKey
+
+from eval.report.text import clean
+from finetune.errors import InputError as FinetuneInputError
+from finetune.errors import IntegrityError
 from finetune.identity import identity_of
+from finetune.tensor_files import INDEX, MAX_JSON_BYTES, WEIGHTS, open_weights, strict_json
 from privacy.errors import LedgerError, PrivacyError
 from recipes import decisions
 from recipes.dsse import SignatureDiffers, open_signed, parse_public_key, read_public_key
@@ -25,6 +31,8 @@ from recipes.release import attestations, layout, signature
 from recipes.release.signature import Trusted
 from recipes.release.verdict import Verdict, read_verdict
 
+_PAPERS = (layout.ABOUT, layout.DECISION, layout.MERGE, layout.REPORT, layout.RECORD)
+_OPTIONAL = (layout.PRIVACY, layout.EMPIRICAL, layout.GGUF, layout.PROVENANCE, layout.TEST_RESULT)
 _LINE = re.compile(r"([0-9a-f]{64})  ([\x20-\x7e]+)")
 _EPSILON_TOLERANCE = 0.01
 """Relative; two versions of an accountant may round differently, and no edit is that small."""
@@ -79,22 +87,30 @@ def verify(folder: Path, trusted: Trusted | None = None) -> Verified:
     # what the signature vouches for was hashed just now; only without it are files hashed here
     hashes = dict(vouched or {name: sha256_file(path) for name, path in files.items()})
     problems += _list_problems(files, hashes, is_vouched=vouched is not None)
-    problems += list(_papers_problems(folder, files, hashes, trusted))
-    problems = list(dict.fromkeys(problems))  # a missing file is missed by more than one list
+    papers, unread = _papers(folder, hashes)
+    problems += unread
+    if not unread:
+        problems += list(_papers_problems(folder, papers, files, hashes, trusted))
+    # a missing file is missed by more than one list
+    problems = list(dict.fromkeys(map(_on_one_line, problems)))
     if problems:
         shown = [*problems[:40], *([f"... and {len(problems) - 40} more"] * (len(problems) > 40))]
         raise ReleaseDiffers("\n".join([f"{folder} is not what was released:", *shown]))
-    about = _read(folder, layout.ABOUT)
-    verdict = read_verdict(_read(folder, layout.DECISION))
+    about, verdict = papers[layout.ABOUT], read_verdict(papers[layout.DECISION])
     return Verified(
-        name=about["name"],
-        version=about["version"],
+        name=_on_one_line(about["name"]),
+        version=about["version"] and _on_one_line(about["version"]),
         model=about["model"],
         outcome=verdict.outcome,
-        overrides=tuple(map(str, verdict.overrides)),
+        overrides=tuple(_on_one_line(str(override)) for override in verdict.overrides),
         num_files=len(files),
         signed_by=about["key"] if vouched else None,
     )
+
+
+def _on_one_line(text: str) -> str:
+    """Return what a stranger wrote as a terminal may show it: it paints nothing over our words."""
+    return " ".join(clean(text).split())
 
 
 def hashes_text(hashes: Mapping[str, str]) -> str:
@@ -127,61 +143,138 @@ def _list_problems(
     return problems
 
 
+def _papers(folder: Path, hashes: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Read each paper once, as the bytes that its hash is of; and say which cannot be read."""
+    papers: dict[str, Any] = {}
+    problems = []
+    for name in (*_PAPERS, *(name for name in _OPTIONAL if name in hashes)):
+        try:
+            if (folder / name).stat().st_size > MAX_JSON_BYTES:
+                problems.append(f"{name} cannot be read: it has more than {MAX_JSON_BYTES} bytes")
+                continue
+            content = (folder / name).read_bytes()
+            papers[name] = strict_json(content, Path(name))
+        except OSError as error:
+            problems.append(f"{name} cannot be read: {type(error).__name__}")
+            continue
+        except IntegrityError as error:
+            problems.append(f"{name} cannot be read: {str(error).removeprefix(f'{name}: ')}")
+            continue
+        if hashlib.sha256(content).hexdigest() != hashes.get(name):
+            problems.append(f"changed: {name} is not the file that was hashed")
+    return papers, problems
+
+
 def _papers_problems(
-    folder: Path, files: Mapping[str, Path], hashes: Mapping[str, str], trusted: Trusted | None
+    folder: Path,
+    papers: Mapping[str, Any],
+    files: Mapping[str, Path],
+    hashes: Mapping[str, str],
+    trusted: Trusted | None,
 ) -> Iterator[str]:
     """Hold the papers against the weights and against one another."""
-    papers: dict[str, Any] = {}
-    for name in (layout.ABOUT, layout.DECISION, layout.MERGE, layout.REPORT, layout.RECORD):
-        try:
-            papers[name] = _read(folder, name)
-        except (OSError, ValueError) as error:
-            yield f"{name} cannot be read: {type(error).__name__}"
-    if len(papers) < 5:
-        return
     try:
         about = papers[layout.ABOUT]
         verdict = read_verdict(papers[layout.DECISION])
-        yield from _evidence_problems(folder, papers, verdict, hashes)
-        yield from _privacy_problems(folder, papers[layout.RECORD], files)
+        signing = None if trusted is None else _signing_key(folder, trusted)
+        yield from _evidence_problems(folder, papers, verdict, hashes, signing)
+        yield from _weight_problems(folder, files)
+        yield from _privacy_problems(folder, papers, verdict, files)
+        yield from _gguf_problems(papers, hashes)
+        texts = [about[key] for key in ("name", "model", "outcome", "created")]
+        texts += [about[key] for key in ("version", "key") if about[key] is not None]
+        if not all(isinstance(text, str) for text in texts):
+            yield f"{layout.ABOUT} is damaged: a name, a version or the like is no text"
         if about["outcome"] != verdict.outcome:
             yield f"{layout.ABOUT} says {about['outcome']}, the decision {verdict.outcome}"
         if hashes.get(layout.CARD) != hashes.get(layout.HUB_CARD):
             yield f"{layout.CARD} and {layout.HUB_CARD} are not one text"
         if about["is_signed"] is not (layout.SIGNATURE in files):
             yield f"{layout.ABOUT} and {layout.SIGNATURE} disagree on whether it is signed"
-        if trusted is not None:
-            yield from _attestation_problems(folder, about, hashes, trusted)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        yield f"a paper is damaged: {error!r}"
+        if isinstance(signing, str):
+            yield signing
+        elif signing is not None:
+            yield from _attestation_problems(papers, hashes, signing)
+    # a paper of another form: pydantic's errors are ValueErrors
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        yield f"a paper is damaged: {' '.join(repr(error).split())[:300]}"
 
 
 def _evidence_problems(
-    folder: Path, papers: Mapping[str, Any], verdict: Verdict, hashes: Mapping[str, str]
+    folder: Path,
+    papers: Mapping[str, Any],
+    verdict: Verdict,
+    hashes: Mapping[str, str],
+    signing: SSlibKey | str | None,
 ) -> Iterator[str]:
-    identity = identity_of(hashes)
+    identity, merge, report = identity_of(hashes), papers[layout.MERGE], papers[layout.REPORT]
     for name, said in (
         (layout.ABOUT, papers[layout.ABOUT]["model"]),
         (layout.DECISION, verdict.model),
-        (layout.MERGE, papers[layout.MERGE]["identity"]),
-        (layout.REPORT, papers[layout.REPORT]["target"].get("merged")),
+        (layout.MERGE, merge["identity"]),
+        (layout.REPORT, report["target"].get("merged")),
     ):
         if said != identity:
             yield f"{name} is about the model {said}, and these weights are {identity}"
+    for part in ("base", "adapter"):
+        if merge[part] != report["target"][part]:
+            yield (
+                f"{layout.MERGE} is of the {part} {merge[part]}, and {layout.REPORT} of "
+                f"{report['target'][part]}"
+            )
+    proof = merge.get("proof")
+    if not proof or not proof["mean_kl_nats"] <= proof["limit_mean_kl_nats"]:
+        yield f"{layout.MERGE} holds no proof that held"
     yield from decisions.differs_in_release(
         papers[layout.DECISION],
         (folder / layout.REPORT).parent,
         papers[layout.RECORD],
+        merge,
         candidate=identity,
+        base=folder / layout.BASE_REPORT,
         ledger=folder / layout.LEDGER if layout.LEDGER in hashes else None,
+        empirical=papers.get(layout.EMPIRICAL),
+        signer=signing if isinstance(signing, SSlibKey) else None,
     )
     if not verdict.may_ship:
         yield f"the gate's decision is {verdict.outcome}, which does not ship"
 
 
+def _weight_problems(folder: Path, files: Mapping[str, Path]) -> Iterator[str]:
+    """Say where an index or a header leads a loader elsewhere than to the files that are listed."""
+    try:
+        loaded = {file.path.name for file in open_weights(folder)}
+    except (IntegrityError, FinetuneInputError, OSError) as error:
+        yield f"the weights are not in order: {error}"
+        return
+    if idle := {name for name in files if name.endswith(".safetensors")} - loaded:
+        yield f"no loader reads {', '.join(map(layout.shown, sorted(idle)))}"
+    if WEIGHTS in files and INDEX in files:
+        yield f"{INDEX} beside {WEIGHTS}: two loaders would read two models"
+
+
+def _gguf_problems(papers: Mapping[str, Any], hashes: Mapping[str, str]) -> Iterator[str]:
+    """Hold the GGUF files against what was written and measured."""
+    found = {name: digest for name, digest in hashes.items() if name.endswith(".gguf")}
+    record = papers.get(layout.GGUF)
+    if record is None:
+        if found:
+            yield f"{', '.join(sorted(found))}: there is no {layout.GGUF} that tells of it"
+        return
+    if record["model"] != identity_of(hashes):
+        yield f"{layout.GGUF} is about the model {record['model']}, not about these weights"
+    said = {f"gguf/{one['file']}": one["sha256"] for one in record["files"]}
+    if said != found:
+        odd = sorted(
+            name for name in said.keys() | found.keys() if said.get(name) != found.get(name)
+        )
+        yield f"{layout.GGUF} tells of other files: {', '.join(map(layout.shown, odd))}"
+
+
 def _privacy_problems(
-    folder: Path, record: Mapping[str, Any], files: Mapping[str, Path]
+    folder: Path, papers: Mapping[str, Any], verdict: Verdict, files: Mapping[str, Path]
 ) -> Iterator[str]:
+    record = papers[layout.RECORD]
     for name in (layout.LEDGER, layout.PRIVACY):
         if record["is_private"] is not (name in files):
             yield f"{layout.RECORD} and {name} disagree on whether the run was private"
@@ -190,7 +283,7 @@ def _privacy_problems(
         return
     from privacy.ledger import verify as verify_ledger
 
-    said = _read(folder, layout.PRIVACY)
+    said = papers[layout.PRIVACY]
     epsilon = said["epsilon"]["pld"]["value"]
     try:
         ledger = verify_ledger(folder / layout.LEDGER)
@@ -200,6 +293,12 @@ def _privacy_problems(
         return
     if why := ledger.disagreement(record):
         yield f"{layout.LEDGER}: {why}"
+    for check in verdict.checks:
+        if check.family == "privacy" and abs(check.value - spent) > _EPSILON_TOLERANCE * spent:
+            yield (
+                f"{layout.DECISION} was made on epsilon {check.value:.4g}, and the account gives "
+                f"{spent:.4g}"
+            )
     is_same = (
         said["steps"]["charged"]["value"] == ledger.steps_charged
         and said["epsilon"]["delta"]["value"] == ledger.plan.delta
@@ -213,20 +312,22 @@ def _privacy_problems(
         )
 
 
-def _attestation_problems(
-    folder: Path, about: Mapping[str, Any], hashes: Mapping[str, str], trusted: Trusted
-) -> Iterator[str]:
-    """Open the statements with the key that signed, and hold their subjects against the files."""
+def _signing_key(folder: Path, trusted: Trusted) -> SSlibKey | str:
+    """Return the public key that a release should be signed with; or why there is none."""
     try:
         if trusted.key is not None:
-            key, pem = read_public_key(trusted.key), trusted.key.read_bytes()
-        else:
-            pem = signature.leaf_key(folder / layout.SIGNATURE)
-            key = parse_public_key(pem, layout.SIGNATURE)
-    except (InputError, KeyError, ValueError, TypeError, IndexError) as error:
-        yield f"attestations: no key to check them with: {error}"
-        return
-    if about["key"] != signature.fingerprint(pem):
+            return read_public_key(trusted.key)
+        return parse_public_key(signature.leaf_key(folder / layout.SIGNATURE), layout.SIGNATURE)
+    except (InputError, OSError, LookupError, ValueError, TypeError, RecursionError) as error:
+        return f"attestations: no key to check them with: {error}"
+
+
+def _attestation_problems(
+    papers: Mapping[str, Any], hashes: Mapping[str, str], key: SSlibKey
+) -> Iterator[str]:
+    """Open the statements with the key that signed, and hold their subjects against the files."""
+    about = papers[layout.ABOUT]
+    if about["key"] != signature.fingerprint(signature.pem_bytes(key)):
         yield f"{layout.ABOUT} names another key: {about['key']}"
     subjects = attestations.subjects(
         {name: hashes[name] for name in sorted(hashes) if layout.is_model_file(name)}
@@ -235,16 +336,13 @@ def _attestation_problems(
         (layout.PROVENANCE, attestations.PROVENANCE_TYPE),
         (layout.TEST_RESULT, attestations.TEST_RESULT_TYPE),
     ):
+        if name not in papers:
+            yield f"missing: {name}"
+            continue
         try:
-            statement = open_signed(_read(folder, name), key)
-        except (OSError, ValueError) as error:
-            yield f"{name} cannot be read: {type(error).__name__}"
+            statement = open_signed(papers[name], key)
         except SignatureDiffers as error:
             yield f"{name}: {error}"
         else:
             if statement.get("subject") != subjects or statement.get("predicateType") != kind:
                 yield f"{name} is about other files, or is another kind of statement"
-
-
-def _read(folder: Path, name: str) -> Any:
-    return json.loads((folder / name).read_bytes())

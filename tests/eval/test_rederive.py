@@ -56,7 +56,7 @@ def decision(**changes: Any) -> Decision:
 
 
 def told(found: Decision, **changes: Any) -> list[str]:
-    arguments: dict[str, Any] = {"is_private": True, "digests": DIGESTS}
+    arguments: dict[str, Any] = {"is_private": True, "is_refuted": False, "digests": DIGESTS}
     written = Decision.from_json(json.loads(json.dumps(found.to_json())))
     return departures(written, POLICY, changes.pop("report", REPORT), **arguments | changes)
 
@@ -147,6 +147,7 @@ def test_an_edited_decision_does_not_follow(edit: Callable[[dict[str, Any]], Non
 def test_neither_does_one_on_other_figures_another_run_or_other_digests() -> None:
     assert told(decision(), report=report(f1=f1(0.41), loss=REPORT.tasks["task0"].metrics["loss"]))
     assert told(decision(), is_private=False)
+    assert told(decision(), is_refuted=True)
     assert told(decision(), digests={"training_data": "sha256:" + "2" * 64})
 
 

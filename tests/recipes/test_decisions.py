@@ -28,6 +28,7 @@ from tests.recipes.test_dsse import make_key
 CANDIDATE = "sha256:" + "ca" * 32
 DATA = "sha256:" + "da" * 32
 TODAY = date(2026, 11, 25)
+MERGE = {"proof": {"mean_kl_nats": 1e-5}}
 RECORD = {
     "base": {"identity": "sha256:0"},
     "data": {"fingerprint": "sha256:1"},
@@ -96,6 +97,7 @@ def make_run(folder: Path, policy: dict[str, Any], *, right: int = 30) -> Path:
     write_json(run / "resolved.yaml", recipe)  # JSON is YAML 1.2
     write_json(run / "record.json", RECORD | {"source": str(folder)})
     write_text(run / "ledger.jsonl", '{"step":1}\n')
+    write_json(run / "merged" / "merge.json", MERGE)
     write_results(run / "eval" / "base", "base", 20)
     write_results(run / "eval" / "merged", "merged", right)
     decide_on(run)
@@ -299,6 +301,7 @@ def release(run: Path) -> Path:
     samples = [Sample(**json.loads(line)) for line in lines]
     write_samples(folder, without_text(samples, DATA))
     shutil.copy(run / "ledger.jsonl", folder.parent / "ledger.jsonl")
+    shutil.copy(run / "eval" / "base" / "report.json", folder.parent / "base.json")
     return folder
 
 
@@ -306,7 +309,15 @@ def differs(run: Path, release: Path, candidate: str = CANDIDATE, **more: Any) -
     decision = json.loads((run / "decision.json").read_text())
     ledger = release.parent / "ledger.jsonl"
     return decisions.differs_in_release(
-        decision, release, RECORD, candidate=candidate, ledger=ledger, today=TODAY, **more
+        decision,
+        release,
+        more.pop("record", RECORD),
+        more.pop("merge", MERGE),
+        candidate=candidate,
+        base=release.parent / "base.json",
+        ledger=more.pop("ledger", ledger),
+        today=TODAY,
+        **more,
     )
 
 

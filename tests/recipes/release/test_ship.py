@@ -631,7 +631,7 @@ def test_what_canaries_told_leaves_with_a_private_run_and_what_its_rows_told_sta
     assert said["canary_audit"]["verdict"]["value"] == "refuted"
     assert "outside the guarantee" in said["membership"]["auc"]["missing"]
     page = text_of(out, "PRIVACY.md")
-    assert page.index("THE CLAIM IS REFUTED") < page.index("## The guarantee")
+    assert page.index("THE PRIVACY CLAIM IS REFUTED") < page.index("## The guarantee")
     assert "guessed right" in page.partition("## How it was tested")[2]
     verify(out, keys.trusted)
 

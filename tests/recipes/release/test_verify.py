@@ -18,15 +18,19 @@ from typing import Any
 import pytest
 from pytest_socket import SocketBlockedError
 
+from finetune.tensor_files import open_file
+from recipes import domains
 from recipes.dsse import read_private_key, sign
 from recipes.errors import InputError, ReleaseDiffers
-from recipes.release import layout
+from recipes.gating import approve
+from recipes.release import layout, signature
 from recipes.release.ship import ship
 from recipes.release.signature import Signer, Trusted, sign_folder
 from recipes.release.verify import verify
+from recipes.run import open_run
 from tests.cli import ROOT, assay_here, flip_a_byte, state_of
 from tests.recipes.release.conftest import Keys
-from tests.recipes.release.folders import edit, list_again
+from tests.recipes.release.folders import edit, list_again, make_run
 
 
 def said_of(folder: Path, trusted: Trusted | None) -> list[str]:
@@ -353,6 +357,10 @@ def test_a_folder_that_is_no_release_and_a_key_that_is_none_are_the_users_mistak
         verify(shipped, Trusted(keys.signer.key))
 
 
+def fingerprint_of(key: Path) -> str:
+    return signature.fingerprint(signature.pem_bytes(read_private_key(key).public_key))
+
+
 WITHOUT_TORCH = """
 import sys
 for name in ("torch", "transformers", "peft", "safetensors"):
@@ -388,3 +396,193 @@ def test_without_a_key_the_command_says_what_it_did_not_check(shipped: Path) -> 
     assert "Who made them was NOT checked" in done.out
     done = assay_here("verify", shipped, "--json", folder=shipped.parent)
     assert done.json()["signed_by"] is None
+
+
+BRACKETS = "[" * 200_000
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.sig",
+        "config.json",
+        "generation_config.json",
+        "decision.json",
+        "release.json",
+        "merge.json",
+        "evidence/eval/report.json",
+        "evidence/eval/samples/question_answering.jsonl",
+        "attestations/provenance.dsse.json",
+    ],
+)
+def test_brackets_without_end_are_refused_and_not_run_into(
+    release: Path, keys: Keys, name: str
+) -> None:
+    (release / name).write_text(BRACKETS)
+    assert [one for one in said_of(release, keys.trusted) if name.split("/")[-1] in one]
+    if name != "model.sig":  # which counts for nothing without a key
+        list_again(release)
+        said_of(release, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("decision.json", lambda d: d.update(approvals=[{"signatures": []}])),
+        ("decision.json", lambda d: d.update(checks=[])),
+        ("decision.json", lambda d: d["policy"].update(approval={})),
+        ("decision.json", lambda d: d.pop("binds")),
+        ("release.json", lambda r: r.pop("name")),
+        ("release.json", lambda r: r.pop("version")),
+        ("merge.json", lambda m: m.pop("proof")),
+        ("merge.json", lambda m: m["proof"].update(mean_kl_nats=0.5)),
+    ],
+    ids=range(8),
+)
+def test_a_paper_that_lacks_what_it_must_hold_is_named_whoever_signed(
+    release: Path, keys: Keys, name: str, change: Callable[[Any], object]
+) -> None:
+    edit(release / name, change)
+    seal(release, keys.signer)
+    assert said_of(release, keys.trusted)
+
+
+def test_a_key_that_stands_twice_in_a_paper_is_refused(release: Path, keys: Keys) -> None:
+    """One reader takes the first value, another the last."""
+    path = release / "decision.json"
+    path.write_text(path.read_text().replace("{", '{"passed": false,', 1))
+    seal(release, keys.signer)
+    assert "decision.json cannot be read: the key 'passed' stands twice" in said_of(
+        release, keys.trusted
+    )
+
+
+def other_base(release: Path) -> None:
+    edit(release / "evidence/record.json", lambda r: r["base"].update(identity="sha256:5"))
+
+
+def another_merge(release: Path) -> None:
+    edit(release / "merge.json", lambda m: m.update(into="original"))
+
+
+def another_seed(release: Path) -> None:
+    edit(release / "evidence/record.json", lambda r: r.update(seed=7))
+
+
+def worse_base(release: Path) -> None:
+    task = "question_answering"
+    edit(
+        release / "evidence/base/report.json",
+        lambda r: r["tasks"][task]["metrics"]["f1"].update(value=0.0),
+    )
+
+
+def stop_at_once(release: Path) -> None:
+    edit(release / "generation_config.json", lambda c: c.update(max_new_tokens=1))
+
+
+def planted_gguf(release: Path) -> None:
+    (release / "gguf").mkdir()
+    (release / "gguf/model-F16.gguf").write_bytes(b"GGUF")
+
+
+def another_gguf(release: Path) -> None:
+    planted_gguf(release)
+    said = {"model": "sha256:0", "files": [{"file": "model-F16.gguf", "sha256": "0"}]}
+    (release / "gguf/gguf.json").write_text(json.dumps(said))
+
+
+@pytest.mark.parametrize(
+    ("tamper", "expected"),
+    [
+        (other_base, "the figures are of the base"),
+        (other_base, "record is sha256:"),
+        (another_merge, "merge is sha256:"),
+        (another_seed, "record is sha256:"),
+        (worse_base, "results base/report.json is sha256:"),
+        (stop_at_once, "decision.json is about the model"),
+        (planted_gguf, "gguf/model-F16.gguf: there is no gguf/gguf.json"),
+        (another_gguf, "gguf/gguf.json is about the model sha256:0"),
+        (another_gguf, "gguf/gguf.json tells of other files: gguf/model-F16.gguf"),
+    ],
+)
+def test_what_the_decision_binds_cannot_be_changed_by_whoever_signs(
+    release: Path, keys: Keys, tamper: Callable[[Path], None], expected: str
+) -> None:
+    tamper(release)
+    seal(release, keys.signer)
+    assert [one for one in said_of(release, keys.trusted) if one.startswith(expected)]
+
+
+def test_an_index_leads_no_loader_out_of_the_release(release: Path, keys: Keys) -> None:
+    """transformers follows it: a signed folder would load weights that nobody signed."""
+    weights = release / "model.safetensors"
+    names = list(open_file(weights).entries)
+    index = release / "model.safetensors.index.json"
+
+    def places(**odd: str) -> None:
+        places = dict.fromkeys(names, "model-00001-of-00001.safetensors") | odd
+        index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+        seal(release, keys.signer)
+
+    places()
+    assert [one for one in said_of(release, keys.trusted) if "two loaders would read two" in one]
+    weights.rename(release / "model-00001-of-00001.safetensors")
+    places(**{names[0]: "../evil.safetensors"})
+    assert [one for one in said_of(release, keys.trusted) if "'../evil.safetensors'" in one]
+    places()
+    said = said_of(release, keys.trusted)
+    assert not [one for one in said if "weights are not in order" in one]
+    assert [one for one in said if one.startswith("decision.json is about the model")]
+    shutil.copy(
+        release / "model-00001-of-00001.safetensors", release / "model-00002-of-00002.safetensors"
+    )
+    places()
+    assert "no loader reads model-00002-of-00002.safetensors" in said_of(release, keys.trusted)
+
+
+def test_who_signs_cannot_be_the_one_who_approved(
+    tiny_base: Path, keys: Keys, tmp_path: Path
+) -> None:
+    """`ship` refuses it; a signer who goes round that is found by who receives the release."""
+    story = tmp_path / "story"
+    story.mkdir()
+    for name, who in (("ours", keys.trusted), ("theirs", keys.other)):
+        shutil.copy(who.key, story / f"{name}.pub")
+    policy = {
+        "accuracy": {"metric": "f1", "at_least": 0.0, "min_items": 1},
+        "approval": {"keys": ["ours.pub", "theirs.pub"], "at_least": 1},
+    }
+    run = make_run(story, tiny_base, gate=policy)
+    opened = open_run(run)
+    approve(opened, domains.read(opened.recipe, opened.source), "merged", keys.signer.key)
+    release = ship(run, tmp_path / "release", signer=keys.others)
+    assert verify(release, keys.other).outcome == "PASS"
+    edit(release / "release.json", lambda r: r.update(key=fingerprint_of(keys.signer.key)))
+    seal(release, keys.signer)
+    said = said_of(release, keys.trusted)
+    assert [one for one in said if "the key that signs the release cannot approve it" in one]
+
+
+def test_a_key_with_other_line_ends_is_the_same_key(
+    shipped: Path, keys: Keys, tmp_path: Path
+) -> None:
+    pem = keys.trusted.key.read_bytes()
+    for number, content in enumerate((pem.replace(b"\n", b"\r\n"), pem + b"\n\n")):
+        (tmp_path / f"{number}.pub").write_bytes(content)
+        assert verify(shipped, Trusted(tmp_path / f"{number}.pub")).signed_by
+
+
+def test_no_paper_of_a_release_writes_to_the_terminal_by_itself(release: Path, keys: Keys) -> None:
+    painted = "\x1b[2J\x1b[1;1Hrelease: 25 files agree\x1b[8m\u202e"
+    edit(release / "release.json", lambda r: r.update(outcome=painted, version=painted))
+    arguments = ("verify", release, "--key", keys.trusted.key)
+    done = assay_here(*arguments, folder=release.parent)
+    assert done.code == 5
+    assert "files agree" in done.err
+    edit(release / "release.json", lambda r: r.update(outcome="PASS"))
+    list_again(release)
+    shown = assay_here("verify", release, folder=release.parent)
+    assert shown.code == 0
+    for text in (done.err, shown.out):
+        assert not {"\x1b", "\u202e"} & set(text)
