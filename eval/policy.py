@@ -7,6 +7,7 @@ overridable. Rules on privacy, on evidence and on digests cannot: they have no s
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -246,6 +247,13 @@ class GatePolicy(_Asked):
         names = [name for family in FAMILIES for name in map(str, self._names(family))]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"asked twice: {', '.join(sorted(twice))}; keep one bound of each")
+        paths = {rule.release for family in FAMILIES for rule in self.rules(family)} - {None}
+        called = Counter(release_name(str(path)) for path in paths)
+        if alike := [name for name, count in called.items() if count > 1]:
+            raise ValueError(
+                f"several earlier releases are called {', '.join(sorted(alike))}, which is how a "
+                "decision tells them apart; rename their folders"
+            )
         return self
 
     def rules(self, family: Family) -> tuple[Rule, ...]:

@@ -134,22 +134,21 @@ def load_card(path: Path) -> CardConfig:
         Problems: with every error at once.
         InputError: if the file cannot be read, or is no YAML mapping.
     """
-    document = _read(path)
+    document = _read(path, "card")
     block = document.get("card", CommentedMap() if "recipe" in document else document)
     if not isinstance(block, CommentedMap):
         raise InputError(f"{path}: wanted a mapping of the card's keys to texts")
     return _validated(CardConfig, _plain(block), document=block, path=path)
 
 
-def _read(path: Path) -> CommentedMap:
+def _read(path: Path, what: Literal["recipe", "card"] = "recipe") -> CommentedMap:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise InputError(
-            f"there is no recipe file {path}; write one with: assay init qa -o {path}"
-        ) from None
+        write = {"recipe": f"assay init qa -o {path}", "card": "the keys of a recipe's card block"}
+        raise InputError(f"there is no {what} file {path}; write one with: {write[what]}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the recipe file {path} cannot be read: {error}") from None
+        raise InputError(f"the {what} file {path} cannot be read: {error}") from None
     try:
         document = YAML(typ="rt").load(text)
     except DuplicateKeyError as error:

@@ -459,6 +459,23 @@ def is_released(evaluation: Path) -> bool:
     return evaluation.parent.name == "evidence"
 
 
+def is_edited(evaluation: Path, task: str) -> bool:
+    """Return whether results in a release folder are not those that its decision, if any, binds.
+
+    Whoever can edit these can edit the decision too: `assay verify --key` tells that.
+
+    Raises:
+        KeyError: if the decision is of a form that binds nothing.
+    """
+    try:
+        bound = read_json(evaluation.parents[1] / DECISION)["binds"]
+    except InputError:  # it names the path, and a reason in a decision holds none
+        return True
+    report = f"sha256:{sha256_file(evaluation / 'report.json')}"
+    scores = scores_digest(harness.read_samples(evaluation, task))
+    return report not in bound["results"].values() or scores != bound["scores"][task]
+
+
 def by_name(releases: Mapping[str, Path]) -> dict[str, Path]:
     """Return evaluation folders by the releases' names, as a decision binds them."""
     return {release_name(path): place for path, place in releases.items()}

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,6 +72,23 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} is missing") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
+
+
+@contextmanager
+def undamaged(folder: Path) -> Iterator[None]:
+    """Tell of a damaged file what else would be a traceback: a key, a type or a form is missing.
+
+    For reading what we wrote ourselves, and for nothing else: it hides what a bug says.
+
+    Raises:
+        InputError: in the place of such an error.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, struct.error) as error:
+        raise InputError(
+            f"a file in {folder} is damaged ({error!r}); evaluate, merge or gate it again"
+        ) from error
 
 
 @contextmanager

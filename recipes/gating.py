@@ -362,6 +362,8 @@ def _minus_release(
         first = harness.read_samples(folder, task.name)
         second = harness.read_samples(release, task.name)
         if decisions.is_released(release):
+            if decisions.is_edited(release, task.name):
+                return "its figures are not those that its own decision was made on"
             first = without_text(first, now.data)
         for samples, result, whose in ((first, now, "candidate"), (second, earlier, "release")):
             seen, said = metric.compute(samples), result.metrics[metric.name].value

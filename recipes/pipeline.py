@@ -12,7 +12,7 @@ from recipes.console import Narrator
 from recipes.domains import Domain
 from recipes.errors import GateRefused
 from recipes.evaluating import evaluate_adapter, evaluate_base
-from recipes.files import locked
+from recipes.files import locked, undamaged
 from recipes.gating import Plea, gate
 from recipes.run import RECORD, Run, spent
 from recipes.training import train_adapter
@@ -110,7 +110,8 @@ def _merge(run: Run, domain: Domain, narrator: Narrator, storage: str) -> Outcom
 
 
 def _require_open(run: Run, domain: Domain, kind: str) -> None:
-    decision = decisions.require_open(run.folder, kind, candidate=gating.identity(run, kind))
+    with undamaged(run.folder):
+        decision = decisions.require_open(run.folder, kind, candidate=gating.identity(run, kind))
     gating.refuse_other(run, domain, kind, decision)
 
 

@@ -16,7 +16,7 @@ from recipes import config, decisions, domains, gating, page
 from recipes.domains import Domain
 from recipes.dsse import read_private_key, sign
 from recipes.errors import GateRefused, InputError, ReleaseDiffers
-from recipes.files import read_json, sha256_file, write_json, write_text
+from recipes.files import read_json, sha256_file, undamaged, write_json, write_text
 from recipes.release import (
     attestations,
     bill_of_materials,
@@ -69,15 +69,16 @@ def ship(
         raise InputError(f"{out} exists already; name a new folder")
     run = open_run(run_folder)
     card = config.load_card(card_file) if card_file else run.recipe.card
-    facts = gather(run, card=card, signer=_signed_by(signer))
-    _refuse_unless_passed(facts, run_folder)
-    decision = decisions.require_open(
-        run.folder,
-        "merged",
-        candidate=facts.identity,
-        signer=None if signer is None else read_private_key(signer.key).public_key,
-    )
-    domain = _same_rows(run)
+    with undamaged(run_folder):
+        facts = gather(run, card=card, signer=_signed_by(signer))
+        _refuse_unless_passed(facts, run_folder)
+        decision = decisions.require_open(
+            run.folder,
+            "merged",
+            candidate=facts.identity,
+            signer=None if signer is None else read_private_key(signer.key).public_key,
+        )
+        domain = _same_rows(run)
     gating.refuse_other(run, domain, "merged", decision)
     out.parent.mkdir(parents=True, exist_ok=True)
     holder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))

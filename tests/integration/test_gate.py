@@ -12,7 +12,8 @@ import pytest
 
 from eval import harness
 from eval.scores import without_text
-from recipes import config
+from recipes import config, decisions
+from recipes.files import write_json
 from tests import tiny
 from tests.cli import Done, assay_here, write_recipe
 from tests.recipes.test_dsse import make_key
@@ -173,7 +174,20 @@ def make_release(run: Path, to: Path) -> Path:
         samples = harness.read_samples(run / "eval" / "adapter", task)
         lines = [json.dumps(asdict(s)) + "\n" for s in without_text(samples, result.data)]
         (folder / "samples" / f"{task}.jsonl").write_text("".join(lines))
+    decide_release(folder)
     return folder
+
+
+def decide_release(evaluation: Path) -> None:
+    """Write the decision of a release on its results as they are now."""
+    tasks = harness.read_report(evaluation).tasks
+    results = {f"merged/{k}": v for k, v in decisions.results_digests(evaluation).items()}
+    scores = {
+        task: decisions.scores_digest(harness.read_samples(evaluation, task)) for task in tasks
+    }
+    write_json(
+        evaluation.parents[1] / "decision.json", {"binds": {"results": results, "scores": scores}}
+    )
 
 
 def test_an_earlier_release_is_compared_on_the_same_items_or_not_at_all(
@@ -213,4 +227,8 @@ def test_an_earlier_release_is_compared_on_the_same_items_or_not_at_all(
     changed = json.loads(json.dumps(report))
     changed["tasks"]["question_answering"]["metrics"]["f1"] |= {"value": 0.99, "high": 1.0}
     (released / "report.json").write_text(json.dumps(changed))
+    assert "not those that its own decision was made on" in outcome("march")["reason"]
+    decide_release(released)
     assert "from its items' scores" in outcome("march")["reason"]
+    (folder / "march" / "decision.json").unlink()
+    assert "not those that its own decision was made on" in outcome("march")["reason"]

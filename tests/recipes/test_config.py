@@ -102,6 +102,13 @@ def test_each_of_several_rules_of_a_family_is_told_of_on_its_own_line(load: Load
         load, GOOD.replace("  accuracy: {metric: f1, at_least: 0.5}\n", twice)
     )
     assert (line, "asked twice: accuracy/f1/at_least" in what) == (7, True), what
+    margins = "".join(
+        f"    - {{metric: {metric}, release: ../{month}/first, better_than_release_by: 0}}\n"
+        for metric, month in (("f1", "may"), ("exact_match", "june"))
+    )
+    alike = GOOD.replace("{metric: f1, at_least: 0.5}", f"\n{margins}")
+    [(line, what)] = problems_of(load, alike)
+    assert "several earlier releases are called first" in what
     good = twice.replace("    - {metric: f1, at_least: 0.6}\n", "")
     recipe = load(GOOD.replace("  accuracy: {metric: f1, at_least: 0.5}\n", good))
     assert [rule.metric for rule in recipe.gate.rules("accuracy")] == ["f1", "exact_match"]

@@ -270,6 +270,49 @@ def test_figures_of_another_base_are_not_the_runs(tiny_base: Path, tmp_path: Pat
         write_decision(run)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("decision.json", "{}"),
+        ("merged/merge.json", "[]"),
+        ("merged/merge.json", "{}"),
+        ("merged/config.json", "[]"),
+        ("record.json", '{"source": "."}'),
+        ("data.json", "{}"),
+        ("eval/merged/report.json", "{}"),
+        ("merged/model.safetensors", ""),
+    ],
+    ids=range(8),
+)
+def test_a_damaged_file_of_a_run_is_told_and_no_crash(
+    run: Path, keys: Keys, tmp_path: Path, name: str, text: str
+) -> None:
+    (run / name).write_text(text)
+    with pytest.raises((InputError, DecisionVoid, ReleaseDiffers)):
+        ship(run, tmp_path / "release", signer=keys.signer)
+    check_nothing_left(tmp_path)
+
+
+def test_a_card_that_is_not_there_is_called_a_card(run: Path, keys: Keys, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no card file .*nothing\.yaml"):
+        ship(run, tmp_path / "r", signer=keys.signer, card_file=tmp_path / "nothing.yaml")
+
+
+def test_a_refuted_claim_of_privacy_passes_no_gate(
+    tiny_base: Path, keys: Keys, tmp_path: Path
+) -> None:
+    gate = {"privacy": {"epsilon_at_most": 8.0}}
+    run = make_run(tmp_path / "story", tiny_base, is_private=True, gate=gate)
+    assert json_of(run, "decision.json")["outcome"] == "PASS"
+    audit = empirical.canary_audit(DESIGN, scored(lift=9.0), 1.0, 1e-5)
+    write_json(run / empirical.RESULT, replace(found(audit, 1.0), run=str(run)).to_json())
+    with pytest.raises(DecisionVoid, match="empirical is sha256"):
+        ship(run, tmp_path / "release", signer=keys.signer)
+    write_decision(run)
+    [check] = [c for c in json_of(run, "decision.json")["checks"] if c["family"] == "privacy"]
+    assert (check["outcome"], "refuted" in check["reason"]) == ("FAIL", True)
+
+
 def test_files_that_run_code_do_not_leave(run: Path, keys: Keys, tmp_path: Path) -> None:
     for name in ("modeling_evil.py", "pytorch_model.bin"):
         (run / "merged" / name).write_text("evil")
@@ -619,6 +662,7 @@ def test_what_canaries_told_leaves_with_a_private_run_and_what_its_rows_told_sta
     run = make_run(tmp_path / "story", tiny_base, is_private=True)
     audit = empirical.canary_audit(DESIGN, scored(lift=9.0), 1.0, 1e-5)
     write_json(run / empirical.RESULT, replace(found(audit, 1.0), run=str(run)).to_json())
+    write_decision(run)
     out = ship(run, tmp_path / "release", signer=keys.signer)
     kept = json_of(out, "evidence/empirical.json")
     assert kept["canaries"]["one_run"]["epsilon_lower"] == audit.one_run.epsilon_lower
