@@ -43,14 +43,8 @@ from finetune.identity import identity as identity
 from finetune.identity import sha256_file as sha256_file
 from finetune.quantization import Quantization, dtype_name, guard_linear4bit
 from finetune.quantization import record as quantization_record
+from finetune.settings_that_run import settings_that_run
 from finetune.tensor_files import TensorFile, open_weights, read_strict_json
-
-RUNS_CODE = {
-    *("auto_map", "custom_pipelines", "custom_generate"),
-    *("_attn_implementation_internal", "_experts_implementation_internal"),
-}
-"""Settings by which a checkpoint names code: its own (`trust_remote_code`), or a kernel to fetch
-(CVE-2026-4372)."""
 
 _PROCESSOR = Path("/proc/cpuinfo")
 
@@ -187,28 +181,14 @@ def check_files(folder: Path) -> list[TensorFile]:
                 "put that adapter on them without a word. Keep the two in folders of their own"
             )
     for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
-        keys = _keys(read_strict_json(folder / name)) if (folder / name).is_file() else set()
-        if found := sorted(keys & RUNS_CODE):
+        is_there = (folder / name).is_file()
+        if is_there and (found := settings_that_run(read_strict_json(folder / name))):
             raise InputError(
-                f"{folder / name} sets {', '.join(found)}, which names code to be run; a "
-                "checkpoint is data. Remove it from a copy of the folder if transformers knows "
-                "this kind of model by itself"
+                f"{folder / name} sets {', '.join(found)}, which names code to be run or other "
+                "weights to be read; a checkpoint is data. Remove it from a copy of the folder if "
+                "transformers knows this kind of model by itself"
             )
     return open_weights(folder)
-
-
-def _keys(values: object) -> set[str]:
-    """Return all keys of a JSON value, at any depth."""
-    found: set[str] = set()
-    left = [values]
-    while left:
-        value = left.pop()
-        if isinstance(value, dict):
-            found |= set(value)
-            left += value.values()
-        elif isinstance(value, list):
-            left += value
-    return found
 
 
 def materialize_gguf(path: Path) -> Path:

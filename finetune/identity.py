@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
 )
 
+_IDENTITY = re.compile(r"sha256:[0-9a-f]{64}")
 _ALSO = ("config.json", "generation_config.json", "model.safetensors.index.json")
 """What else decides an answer: a loader takes its stop tokens and penalties from the second, and
 from the third which file holds a tensor."""
@@ -53,8 +55,8 @@ def identity(folder: Path) -> str:
     marks = [(p.name, str(p.resolve()), *_marks_of_change(p.stat())) for p in files]
     key = hashlib.sha256(json.dumps(marks).encode()).hexdigest()
     remembered = cache_folder() / "identities" / key
-    if remembered.is_file():
-        return remembered.read_text()
+    if remembered.is_file() and _IDENTITY.fullmatch(known := remembered.read_text()):
+        return known  # a file that a crash left empty says nothing
     found = identity_of({p.name: sha256_file(p) for p in files})
     remembered.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=remembered.parent, delete=False) as stream:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from finetune.errors import IntegrityError
 from finetune.identity import TOKENIZER_FILES
+from finetune.settings_that_run import settings_that_run
 from finetune.tensor_files import read_strict_json
 
 ABOUT = "release.json"
@@ -52,7 +52,8 @@ TEST_RESULT = "attestations/test-result.dsse.json"
 
 MODEL_FILES = ("config.json", "generation_config.json", *TOKENIZER_FILES)
 _WEIGHTS = r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
-_SAMPLES = r"evidence/eval/samples/[\w.-]+\.jsonl"
+SAMPLES = "evidence/eval/samples"
+_SAMPLES = rf"{SAMPLES}/[\w.-]+\.jsonl"
 
 REQUIRED = (
     ABOUT,
@@ -89,9 +90,6 @@ _GGUF = r"gguf/model-[A-Z0-9_]+\.gguf"
 _ALLOWED = frozenset(
     (*REQUIRED, *MODEL_FILES, *HANDED_OVER, *_OF_PRIVATE_RUNS, PROVENANCE, SIGNATURE, TEST_RESULT),
 )
-
-_RUNS_CODE = ("_attn_implementation_internal", "auto_map", "custom_pipelines", "trust_remote_code")
-"""Keys of a configuration by which a loader can be made to fetch or run code."""
 
 
 def is_model_file(name: str) -> bool:
@@ -159,15 +157,4 @@ def _code_keys(path: Path) -> list[str]:
         values = read_strict_json(path)
     except IntegrityError:
         return ["(it is no JSON, or says two things)"]
-    return sorted(set(_keys(values)) & set(_RUNS_CODE))
-
-
-def _keys(values: Any) -> Iterator[str]:
-    left = [values]  # no recursion: whoever wrote the file chose how deep it is
-    while left:
-        value = left.pop()
-        if isinstance(value, dict):
-            yield from value
-            left += value.values()
-        elif isinstance(value, list):
-            left += value
+    return settings_that_run(values)

@@ -225,6 +225,9 @@ def _evidence_problems(
     proof = merge.get("proof")
     if not proof or not proof["mean_kl_nats"] <= proof["limit_mean_kl_nats"]:
         yield f"{layout.MERGE} holds no proof that held"
+    asked = {f"{layout.SAMPLES}/{task}.jsonl" for task in report["tasks"]}
+    stray = {name for name in hashes if name.startswith(f"{layout.SAMPLES}/")} - asked
+    yield from (f"{layout.shown(name)} is of no task of the report" for name in sorted(stray))
     yield from decisions.differs_in_release(
         papers[layout.DECISION],
         (folder / layout.REPORT).parent,

@@ -476,12 +476,15 @@ def test_an_index_that_leads_out_of_the_folder_is_refused(base: Path, place: str
     "values",
     [
         {"auto_map": {"AutoModelForCausalLM": "evil.Model"}},
+        {"attn_implementation": "evil/kernel"},
+        {"_attn_implementation": {"": "evil/kernel"}},
+        {"transformers_weights": "elsewhere/model.safetensors"},
         {"text_config": {"_attn_implementation_internal": "evil/kernel"}},
     ],
 )
 def test_a_base_that_names_code_is_refused(base: Path, file: str, values: dict[str, Any]) -> None:
     edit(base / file, **values)
-    key = "auto_map" if "auto_map" in values else "_attn_implementation_internal"
+    key = "_attn_implementation_internal" if "text_config" in values else min(values)
     check_base_refused(base, f"sets {key}, which names code", InputError)
 
 

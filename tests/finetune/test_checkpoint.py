@@ -303,3 +303,24 @@ def test_without_the_guard_an_evaluation_corrupts_the_gradients(
         torch.cat([g.flatten() for g in before]), torch.cat([g.flatten() for g in after]), dim=0
     )
     assert not cosine > 0.9
+
+
+def test_an_identity_that_a_crash_left_empty_is_found_anew(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSAY_CACHE", str(tmp_path))
+    found = checkpoint.identity(tiny_base)
+    [remembered] = (tmp_path / "identities").iterdir()
+    remembered.write_text("")
+    assert checkpoint.identity(tiny_base) == found
+    assert remembered.read_text() == found
+
+
+@pytest.mark.parametrize("name", ["generation_config.json", "model.safetensors.index.json"])
+def test_what_a_loader_takes_from_beside_the_weights_is_part_of_the_identity(
+    tiny_base: Path, tmp_path: Path, name: str
+) -> None:
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    before = checkpoint.identity(base)
+    (base / name).write_text('{"max_new_tokens": 1}')
+    assert checkpoint.identity(base) != before
