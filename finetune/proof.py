@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from finetune.adapter_files import HEADS, AdapterFiles, AdapterRecord
 from finetune.errors import InputError, IntegrityError
 from finetune.merge import merge, write_serving_base
 from finetune.merge_record import DEQUANTISED, MERGE_RECORD
+from finetune.quantization import compute_in_float32
 from finetune.tensor_files import open_weights
 
 MAX_TOKENS = 256
@@ -310,7 +311,11 @@ def _reference_logits(
     on_original: bool = False,
 ) -> list[Tensor]:
     kind: Literal["nf4", "none"] = "none" if on_original else record.quantization.kind
-    base = _load(base_folder, record, kind, dtype, prompt=record.prompt)
+    held_in = getattr(torch, record.quantization.compute_dtype) if kind == "nf4" else dtype
+    base = _load(base_folder, record, kind, held_in, prompt=record.prompt)
+    if held_in != dtype:
+        compute_in_float32(base.model)
+        base = replace(base, quantization=replace(base.quantization, compute_dtype="float32"))
     folders = {"default": adapter_folder}
     return logits_on(base, adapters.attach(base, folders, is_own_base=not on_original), texts)
 

@@ -55,6 +55,21 @@ def guard_linear4bit(model: Any) -> dict[str, Any]:
     return found
 
 
+def compute_in_float32(model: Any) -> None:
+    """Let a model with 4-bit layers compute in float32, its weights being what they are.
+
+    Loading it in float32 would quantise other numbers: those before they were rounded to 16 bits.
+    """
+    import torch
+    from bitsandbytes.nn import Linear4bit
+
+    torch.nn.Module.float(model)  # transformers' own refuses for a quantised model
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.weight.quant_state.dtype = torch.float32
+            module.compute_dtype = torch.float32
+
+
 def record(layers: dict[str, Any], dtype: torch.dtype) -> Quantization:
     """Return the record of a loaded base's 4-bit layers, by name, computed in ``dtype``."""
     import bitsandbytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from finetune import checkpoint, proof
 from finetune.errors import InputError, IntegrityError
 from finetune.merge import merge
 from finetune.proof import Agreement, agreement, merge_proved, prove, serving_base_proved
+from finetune.quantization import compute_in_float32
 from finetune.tensor_files import open_file
 from tests import tiny
 from tests.cli import ROOT
@@ -67,6 +69,36 @@ def test_a_right_merge_is_proved_and_the_proof_kept(
     kept = json.loads((tmp_path / "merged" / "merge.json").read_text())
     assert kept == record | {"proof": proof}
     assert checkpoint.identity(tmp_path / "merged") == record["identity"]
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.float16])
+def test_a_base_of_another_type_than_the_one_it_is_quantised_from_is_proved_too(
+    tiny_base: Path, tmp_path: Path, stored: torch.dtype
+) -> None:
+    """Its 4-bit codes are of the numbers rounded to bfloat16, not of those in the file."""
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    tensors = load_file(base / "model.safetensors")
+    generator = torch.Generator().manual_seed(0)
+    finer = {  # digits that bfloat16 has not
+        name: (t.float() * (1 + 1e-3 * torch.rand(t.shape, generator=generator))).to(stored)
+        for name, t in tensors.items()
+    }
+    save_file(finer, base / "model.safetensors", metadata={"format": "pt"})
+    make_adapter(base, tmp_path / "adapter", LORA, quantization="nf4", dtype="bfloat16")
+    proof = merge_proved(base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+    assert proof["mean_kl_nats"] <= proof["limit_mean_kl_nats"]
+
+
+def test_the_reference_computes_in_float32_on_the_very_weights(tiny_base: Path) -> None:
+    loaded = {
+        dtype: checkpoint.load(tiny_base, quantization="nf4", dtype=dtype)
+        for dtype in (torch.float32, torch.bfloat16)
+    }
+    compute_in_float32(loaded[torch.bfloat16].model)
+    ids = torch.tensor([proof.probe_tokens(loaded[torch.float32].tokenizer, TEXTS[0])])
+    first, second = (one.model(input_ids=ids).logits for one in loaded.values())
+    assert first.dtype == second.dtype == torch.float32
+    assert torch.equal(first, second)
 
 
 def test_a_prompt_is_merged_into_the_tokenizer_and_one_that_got_lost_is_seen(
