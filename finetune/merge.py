@@ -272,7 +272,7 @@ def _write_weights(
             return attempt(getattr(torch, storage)), "asked for"
         except BeyondFloat16 as error:
             raise InputError(f"{error}; leave out --storage float16") from None
-    if own == {torch.bfloat16}:
+    if torch.bfloat16 in own:  # also one that keeps its embedding in float32
         why = "the base's own type, in which its activations are known to stay in range"
         return attempt(torch.bfloat16), why
     try:

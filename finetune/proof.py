@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -26,10 +27,20 @@ from finetune.errors import InputError, IntegrityError
 from finetune.merge import merge, write_serving_base
 from finetune.merge_record import DEQUANTISED, MERGE_RECORD
 from finetune.quantization import compute_in_float32
+from finetune.recompute import check_head, check_weight
 from finetune.tensor_files import open_weights
+from finetune.update import tensor_of
 
 MAX_TOKENS = 256
 """Of each probe text."""
+
+
+_NUM_AS_LOADED = 4
+"""So many texts are asked of the model as a stranger loads it: slow in float16 on most CPUs."""
+
+
+class BeyondStorage(IntegrityError):
+    """The merged weights are right, and computing in their own type goes wrong."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +77,36 @@ def agreement(first: Sequence[Tensor], second: Sequence[Tensor]) -> Agreement:
 def logits_on(base: checkpoints.Base, model: Any, texts: Sequence[str]) -> list[Tensor]:
     """Return the logits of every position of every text (of the text itself, for a classifier)."""
     model.eval()
-    found = []
     device = next(model.parameters()).device
     is_bf16 = base.quantization.compute_dtype == "bfloat16"
     context: AbstractContextManager[Any] = (
         torch.autocast(device.type, torch.bfloat16) if is_bf16 else nullcontext()
     )
     with context:
-        for text in texts:
-            ids = torch.tensor([probe_tokens(base.tokenizer, text)], device=device)
-            mask = torch.ones_like(ids)
-            logits = model(input_ids=ids, attention_mask=mask).logits
-            found.append(logits.reshape(-1, logits.shape[-1]).float().cpu())
+        return _asked(model, base.tokenizer, texts)
+
+
+def _asked(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[Tensor]:
+    device, found = next(model.parameters()).device, []
+    for text in texts:
+        ids = torch.tensor([probe_tokens(tokenizer, text)], device=device)
+        mask = torch.ones_like(ids)
+        logits = model(input_ids=ids, attention_mask=mask).logits
+        found.append(logits.reshape(-1, logits.shape[-1]).float().cpu())
     return found
+
+
+@torch.no_grad()
+def _as_loaded(folder: Path, record: AdapterRecord, texts: Sequence[str]) -> list[Tensor]:
+    """Return the logits of a merged folder in the type that its config.json names.
+
+    That is how transformers and every engine load it, and how nobody here has computed so far.
+    """
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    stored = json.loads((folder / MERGE_RECORD).read_text())["storage"]["dtype"]
+    dtype = getattr(torch, values.get("dtype") or values.get("torch_dtype") or stored)
+    loaded = _load(folder, record, "none", dtype)
+    return _asked(loaded.model.eval(), loaded.tokenizer, texts)
 
 
 def probe_tokens(tokenizer: Any, text: str) -> list[int]:
@@ -108,9 +136,17 @@ def merge_proved(
         InputError: as `merge`.
     """
     with _scratch(out) as scratch:
-        merge(base_folder, adapter_folder, scratch / "merged", into=into, storage=storage)
-        proof = prove(base_folder, adapter_folder, scratch / "merged", texts)
-        (scratch / "merged").rename(out)
+        made = scratch / "merged"
+        merge(base_folder, adapter_folder, made, into=into, storage=storage)
+        try:
+            proof = prove(base_folder, adapter_folder, made, texts)
+        except BeyondStorage:
+            if storage != "auto":
+                raise
+            # its weights are within float16's range, and what it computes from them is not
+            merge(base_folder, adapter_folder, made, into=into, storage="bfloat16")
+            proof = prove(base_folder, adapter_folder, made, texts)
+        made.rename(out)
     return proof
 
 
@@ -128,12 +164,16 @@ def serving_base_proved(
         write_serving_base(base_folder, adapter_folder, made, storage=storage)
         record = adapters.read_record(adapter_folder)
         tensors = _check_tensors(base_folder, made, record, None)
+        _check_numbers(base_folder, made, record, None)
         dtype = getattr(torch, record.quantization.compute_dtype)
         held = checkpoints.load(made, quantization="none", dtype=dtype)
         adapted = adapters.attach(held, {"default": adapter_folder}, is_own_base=False)
         answers = logits_on(held, adapted, texts)
+        as_loaded = answers[:_NUM_AS_LOADED]  # in the type in which an engine would hold it
         del held, adapted
-        proof = tensors | _check_answers(base_folder, adapter_folder, record, answers, texts)
+        proof = tensors | _check_answers(
+            base_folder, adapter_folder, record, answers, texts, as_loaded=as_loaded
+        )
         _add_proof(made, proof)
         made.rename(out)
     return proof
@@ -158,15 +198,19 @@ def prove(
 ) -> dict[str, Any]:
     """Prove a merged folder against its base and adapter, and add the proof to ``merge.json``.
 
-    Four things must hold:
+    Six things must hold:
 
     - every tensor of the adapter was used once, and the tensors that differ from the base's, by
       their hashes read anew, are those of targeted (or 4-bit) layers and of a trained head;
+    - each number that was merged or dequantised is what base and adapter make, computed again in
+      float64 (`finetune.recompute`), rounded;
     - the stored change of each layer lies in its update's own directions, but for rounding;
     - the answers on ``texts``: the merged model as it is served and, as the noise floor, the
       evaluated model as it was evaluated are both held against the evaluated model computed in
       float32, and the merged model's mean KL is at most max(1e-3, twice the floor). Where several
       labels may hold at once, each of them counts as a position;
+    - loaded in the type that its own config.json names, as every engine does, the merged model
+      answers alike too, with room for activations that are rounded to that type;
     - a fresh process, offline, that loads the folder with transformers alone gives the same first
       choice everywhere.
 
@@ -183,6 +227,7 @@ def prove(
         adapter = adapter_files.inspect(adapter_folder)
         proof = _check_tensors(base_folder, merged_folder, record, adapter)
         proof |= _check_changes(merged_folder, adapter)
+        _check_numbers(base_folder, merged_folder, record, adapter)
         made = json.loads((merged_folder / MERGE_RECORD).read_text())
         dtype = getattr(torch, record.quantization.compute_dtype)
         merged = _load(merged_folder, record, "none", dtype)
@@ -195,13 +240,14 @@ def prove(
             record,
             answers,
             texts,
+            as_loaded=_as_loaded(merged_folder, record, texts[:_NUM_AS_LOADED]),
             is_new_candidate=made["is_new_candidate"],
         )
         proof |= _check_reload(merged_folder, record, answers, ids)
         _add_proof(merged_folder, proof)
     except IntegrityError as error:
         shutil.rmtree(merged_folder)
-        raise IntegrityError(f"{error}; the merged folder was removed") from None
+        raise type(error)(f"{error}; the merged folder was removed") from None
     return proof
 
 
@@ -255,6 +301,31 @@ def _check_tensors(
             ):
                 raise IntegrityError(f"{name} of the merged model is not its base's")
     return {"num_tensors_changed": len(changed), "num_tensors_as_base": len(after) - len(changed)}
+
+
+def _check_numbers(
+    base_folder: Path, folder: Path, record: AdapterRecord, adapter: AdapterFiles | None
+) -> None:
+    """Compute every merged and dequantised weight again; see `finetune.recompute`."""
+    made = json.loads((folder / MERGE_RECORD).read_text())
+    is_dequantised = made["into"] == DEQUANTISED
+    held = set(record.quantization.modules if is_dequantised else ())
+    before = {name: file for file in open_weights(base_folder) for name in file.entries}
+    after = {name: file for file in open_weights(folder) for name in file.entries}
+    for layer in sorted(held | set(adapter.layers if adapter else ())):
+        name = f"{layer}.weight"
+        check_weight(
+            tensor_of(after[name], name),
+            tensor_of(before[name], name),
+            name,
+            quantised_from=getattr(torch, record.quantization.compute_dtype)
+            if layer in held
+            else None,
+            adapter=adapter,
+        )
+    if adapter:
+        for name in sorted(adapter.heads):
+            check_head(tensor_of(after[name], name), adapter, name)
 
 
 def _check_changes(folder: Path, adapter: AdapterFiles) -> dict[str, Any]:
@@ -327,6 +398,7 @@ def _check_answers(
     answers: list[Tensor],
     texts: Sequence[str],
     *,
+    as_loaded: Sequence[Tensor],
     is_new_candidate: bool = False,
 ) -> dict[str, Any]:
     def reference(dtype: torch.dtype, *, on_original: bool) -> list[Tensor]:
@@ -335,7 +407,8 @@ def _check_answers(
         )
         return _yes_or_no(found) if record.is_multi_label else found
 
-    answers = _yes_or_no(answers) if record.is_multi_label else answers
+    if record.is_multi_label:
+        answers, as_loaded = _yes_or_no(answers), _yes_or_no(as_loaded)
     exact = reference(torch.float32, on_original=is_new_candidate)
     dtype = getattr(torch, record.quantization.compute_dtype)
     seen = agreement(exact, answers)
@@ -358,6 +431,16 @@ def _check_answers(
             f"the merged model answers otherwise than the evaluated one: mean KL "
             f"{seen.mean_kl:.2g} nats over {seen.num_positions} positions, limit {limit:.2g}"
         )
+    # activations are rounded too, at every step: measured, up to some times the floor
+    rough = max(1e-2, 10 * floor.mean_kl)
+    loaded = agreement(exact[: len(as_loaded)], as_loaded).mean_kl
+    proof["as_loaded_mean_kl_nats"] = loaded if math.isfinite(loaded) else None
+    if not loaded <= rough:
+        raise BeyondStorage(
+            "loaded in the type that its config.json names, the merged model answers otherwise "
+            f"than the evaluated one: mean KL {loaded:.2g} nats, limit {rough:.2g}. What it "
+            "computes goes beyond that type; merge it with --storage bfloat16"
+        )
     if is_new_candidate:
         evaluated = agreement(reference(torch.float32, on_original=False), answers)
         proof["from_the_evaluated_model"] = {
@@ -368,7 +451,7 @@ def _check_answers(
     return proof
 
 
-def _yes_or_no(logits: list[Tensor]) -> list[Tensor]:
+def _yes_or_no(logits: Sequence[Tensor]) -> list[Tensor]:
     """Make each class a choice of its own: sigmoid(z) is the softmax of (0, z)."""
     return [torch.stack([torch.zeros_like(z), z], -1).reshape(-1, 2) for z in logits]
 

@@ -249,6 +249,8 @@ def _proof(run: Run) -> dict[str, str]:
             "limit": f"{proof['limit_mean_kl_nats']:.2e} nats",
             "same first choice": f"{proof['top1_agreement']:.2%} of {proof['num_positions']}",
         }
+    if "as_loaded_mean_kl_nats" in proof:
+        shown["mean KL as an engine loads it"] = f"{proof['as_loaded_mean_kl_nats']:.2e} nats"
     if "num_tensors_changed" in proof:
         shown |= {
             "p99 KL": f"{proof['p99_kl_nats']:.2e} nats "

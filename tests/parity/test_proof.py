@@ -16,18 +16,27 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import pipeline
+from transformers import AutoModelForCausalLM, pipeline
 
 from finetune import adapter as adapters
-from finetune import checkpoint, proof
+from finetune import checkpoint, proof, stream, update
+from finetune import merge as merging
 from finetune.errors import InputError, IntegrityError
 from finetune.merge import merge
-from finetune.proof import Agreement, agreement, merge_proved, prove, serving_base_proved
+from finetune.proof import (
+    Agreement,
+    BeyondStorage,
+    agreement,
+    merge_proved,
+    prove,
+    serving_base_proved,
+)
 from finetune.quantization import compute_in_float32
+from finetune.recompute import check_weight
 from finetune.tensor_files import open_file
 from tests import tiny
 from tests.cli import ROOT
-from tests.parity.test_merge import LORA, TEXTS, TWO, make_adapter, tensors_of
+from tests.parity.test_merge import DORA, LORA, TEXTS, TWO, make_adapter, tensors_of
 
 pytestmark = pytest.mark.parity
 
@@ -128,14 +137,150 @@ def _one_layer_as_in_the_base(tensors: dict[str, Tensor], base: Path) -> None:
 
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
 def test_a_layer_without_its_update_is_seen_and_the_folder_removed(
-    tiny_base: Path, tmp_path: Path, quantization: Any
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantization: Any
 ) -> None:
+    """By its numbers, and were these not looked at, by the answers."""
     make_adapter(tiny_base, tmp_path / "adapter", LORA, quantization=quantization)
-    merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
-    forge(tmp_path / "merged", lambda tensors: _one_layer_as_in_the_base(tensors, tiny_base))
-    with pytest.raises(IntegrityError, match="answers otherwise than the evaluated one"):
-        prove(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
-    assert [p.name for p in tmp_path.iterdir()] == ["adapter"]
+    for words in (f"tensor {DOWN} are not what", "answers otherwise than the evaluated one"):
+        merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
+        forge(tmp_path / "merged", lambda tensors: _one_layer_as_in_the_base(tensors, tiny_base))
+        with pytest.raises(IntegrityError, match=words):
+            prove(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+        assert [p.name for p in tmp_path.iterdir()] == ["adapter"]
+        monkeypatch.setattr(proof, "_check_numbers", lambda *_: None)
+
+
+def skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = update.Update.applied_to
+    layers = iter(range(100))
+
+    def applied(self: Any, weight: Tensor, product: Tensor) -> Tensor:
+        return right(self, weight, product * 0 if next(layers) in (2, 5) else product)
+
+    monkeypatch.setattr(update.Update, "applied_to", applied)
+
+
+def scaled(by: float) -> Callable[[pytest.MonkeyPatch], None]:
+    def plant(monkeypatch: pytest.MonkeyPatch) -> None:
+        right = update.Update.product
+        monkeypatch.setattr(update.Update, "product", lambda self: right(self) * by)
+
+    return plant
+
+
+def swapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The factors of two layers of one shape."""
+    right = stream.read_update
+    other = {"model.layers.0": "model.layers.1", "model.layers.1": "model.layers.0"}
+
+    def read(adapter: Any, layer: str) -> Any:
+        stem = layer[: len("model.layers.0")]
+        return right(adapter, other[stem] + layer[len(stem) :])
+
+    monkeypatch.setattr(stream, "read_update", read)
+
+
+def louder(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = stream.nf4_round_trip
+
+    def round_trip(weight: Tensor) -> tuple[Tensor, str]:
+        found, codes = right(weight)
+        return found * 1.01, codes
+
+    monkeypatch.setattr(stream, "nf4_round_trip", round_trip)
+
+
+@pytest.mark.parametrize(
+    ("plant", "settings", "quantization"),
+    [
+        (skipped, LORA, "none"),
+        (swapped, LORA, "nf4"),
+        (scaled(0.9), LORA, "none"),
+        (scaled(2.0), LORA, "nf4"),
+        (scaled(-1.0), LORA, "none"),
+        (louder, TWO, "nf4"),
+        (skipped, DORA, "none"),
+        (scaled(0.9), DORA, "nf4"),
+    ],
+    ids=range(8),
+)
+def test_a_wrong_merge_is_told_by_its_numbers_where_the_answers_hardly_differ(
+    tiny_base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    plant: Callable[[pytest.MonkeyPatch], None],
+    settings: Any,
+    quantization: Any,
+) -> None:
+    make_adapter(tiny_base, tmp_path / "adapter", settings, quantization=quantization)
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    fainter = {k: v * (0.02 if "lora_B" in k else 1) for k, v in load_file(weights).items()}
+    save_file(fainter, weights, metadata={"format": "pt"})
+    plant(monkeypatch)
+    monkeypatch.setattr(merging, "_check_kept", lambda _: None)
+    with pytest.raises(IntegrityError, match="are not what the base and the adapter make"):
+        merge_proved(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+    monkeypatch.undo()
+    monkeypatch.setattr(merging, "_check_kept", lambda _: None)
+    merge_proved(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+
+
+def large_inside(folder: Path, tiny_base: Path) -> Path:
+    """A float32 base whose weights are within float16 and whose activations are not."""
+    base = shutil.copytree(tiny_base, folder)
+    tensors = {k: v.float() for k, v in load_file(base / "model.safetensors").items()}
+    tensors["model.layers.0.mlp.up_proj.weight"] *= 400
+    tensors["model.layers.0.mlp.down_proj.weight"] *= 400
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    config = base / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}))
+    return base
+
+
+def test_a_model_that_answers_nonsense_in_the_type_it_names_is_stored_in_another(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    base = large_inside(tmp_path / "base", tiny_base)
+    make_adapter(base, tmp_path / "adapter", LORA, dtype="float32")
+    merge(base, tmp_path / "adapter", tmp_path / "unproved")
+    record = json.loads((tmp_path / "unproved" / "merge.json").read_text())
+    assert record["storage"]["dtype"] == "float16", "its weights are in range"
+    with pytest.raises(BeyondStorage, match=r"goes beyond that type; .*--storage bfloat16"):
+        merge_proved(base, tmp_path / "adapter", tmp_path / "no", TEXTS, storage="float16")
+    found = merge_proved(base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+    record = json.loads((tmp_path / "merged" / "merge.json").read_text())
+    assert record["storage"]["dtype"] == "bfloat16"
+    assert found["as_loaded_mean_kl_nats"] < 1e-2
+    ids = torch.tensor([[1, 2, 3, 4]])
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert loaded.dtype == torch.bfloat16
+    assert bool(loaded(input_ids=ids).logits.isfinite().all())
+
+
+def test_one_float32_matrix_does_not_make_a_bfloat16_model_float16(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    tensors = load_file(base / "model.safetensors")
+    tensors["model.embed_tokens.weight"] = tensors["model.embed_tokens.weight"].float()
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    make_adapter(base, tmp_path / "adapter", LORA)
+    record = merge(base, tmp_path / "adapter", tmp_path / "merged")
+    assert record["storage"]["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_one_number_that_is_off_by_more_than_rounding_is_told(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    W = torch.randn((96, 64), generator=generator)
+    dtype = (torch.bfloat16, torch.float16)[seed % 2]
+    stored = W.to(dtype)
+    check_weight(stored, W, "x.weight", quantised_from=None, adapter=None)
+    place = torch.randint(96 * 64, (1,), generator=generator)
+    bits = stored.view(torch.int16).flatten()
+    bits[place] += 1  # the next number of this type
+    with pytest.raises(IntegrityError, match=r"1 of 6144 numbers of the merged tensor x\.weight"):
+        check_weight(stored, W, "x.weight", quantised_from=None, adapter=None)
 
 
 def test_one_changed_byte_of_an_untargeted_tensor_is_seen(tiny_base: Path, tmp_path: Path) -> None:
@@ -182,8 +327,6 @@ def test_a_change_outside_of_the_adapters_directions_is_seen(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of a second update in the same layer: nothing but rounding may lie beside the first."""
-    from finetune import update
-
     right = update.Update.applied_to
 
     def and_another(self: Any, weight: Tensor, product: Tensor) -> Tensor:
@@ -385,25 +528,29 @@ def test_an_update_that_storage_rounds_away_is_not_merged(tiny_base: Path, tmp_p
 
 
 def test_a_shift_of_all_labels_is_seen_where_several_may_hold(
-    tiny_base: Path, tmp_path: Path
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It changes every sigmoid and no softmax."""
     make_adapter(tiny_base, tmp_path / "adapter", LORA, labels=tiny.LABELS, is_multi_label=True)
     merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
-    proof = prove(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
-    assert proof["num_positions"] == 2 * len(tiny.LABELS)
+    found = prove(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+    assert found["num_positions"] == 2 * len(tiny.LABELS)
     shift = torch.linspace(-1, 1, 64).bfloat16()
     forge(tmp_path / "merged", lambda tensors: tensors["score.weight"].add_(shift))
+    monkeypatch.setattr(proof, "_check_numbers", lambda *_: None)
     with pytest.raises(IntegrityError, match="answers otherwise than the evaluated one"):
         prove(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
     assert not (tmp_path / "merged").exists()
 
 
-def test_a_merge_of_nonsense_is_not_proved(tiny_base: Path, tmp_path: Path) -> None:
+def test_a_merge_of_nonsense_is_not_proved(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """NaN is above no limit, and must not pass for that."""
     make_adapter(tiny_base, tmp_path / "adapter", LORA)
     merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
     forge(tmp_path / "merged", lambda tensors: tensors[DOWN][0].fill_(float("nan")))
+    monkeypatch.setattr(proof, "_check_numbers", lambda *_: None)
     with pytest.raises(IntegrityError, match="mean KL nan"):
         prove(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
     assert not (tmp_path / "merged").exists()
