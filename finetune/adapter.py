@@ -94,6 +94,17 @@ def inject(base: Base, config: AdapterConfig) -> Any:
             "would quantise the rest anew, so the 4-bit base would not be the pinned one; "
             "set base.quantization: none, or adapter.init: default"
         )
+    if config.init == "pissa":
+        smallest = min(
+            min(module.in_features, module.out_features)
+            for name, module in base.model.named_modules()
+            if isinstance(module, torch.nn.Linear) and name.rpartition(".")[2] in targets
+        )
+        if config.rank > smallest:
+            raise InputError(
+                f"adapter.rank: {config.rank}, and pissa takes that many singular values of each "
+                f"weight, of which the smallest target has {smallest}; lower the rank"
+            )
     num_blocks = base.model.config.get_text_config().num_hidden_layers
     if config.last_layers is not None and config.last_layers > num_blocks:
         raise InputError(
@@ -193,7 +204,9 @@ def _clean_config(path: Path) -> None:
     config = json.loads(path.read_text())
     config["base_model_name_or_path"] = None
     config["target_modules"] = sorted(config["target_modules"])
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    # not what stands in a pattern: the first of its keys that fits a layer holds
+    config = {key: config[key] for key in sorted(config)}
+    path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def check_base(folder: Path, base: Base) -> None:

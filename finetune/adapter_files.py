@@ -134,10 +134,10 @@ def read_record(folder: Path) -> AdapterRecord:
         "readable); an adapter cannot be used on a guess. Train it with this program"
     )
     path = folder / RECORD
-    if not path.is_file():
+    if not path.is_file() or path.stat().st_size > _MAX_SETTINGS_BYTES:
         raise unknown
     try:
-        values = json.loads(path.read_bytes()[: _MAX_SETTINGS_BYTES + 1])
+        values = json.loads(path.read_bytes())
         quantization = dict(values["quantization"])
         for key in ("modules", "layer_codes"):
             quantization[key] = tuple(quantization.get(key, ()))
@@ -165,9 +165,11 @@ def _check_record(path: Path, record: AdapterRecord, values: Mapping[str, Any]) 
         <= known,
         "base is no sha256": not _is(_DIGEST, record.base),
         "head is none that we train": record.head not in get_args(Head),
+        "schema is not 1": values.get("schema") != 1,
         "a label is no text": not all(isinstance(label, str) for label in record.labels),
+        "a label stands twice": len(set(record.labels)) < len(record.labels),
         "is_multi_label is not true or false": not isinstance(record.is_multi_label, bool),
-        "layers is no sorted list of names": not _are_names(record.layers),
+        "layers is no sorted list of names": not (record.layers and _are_names(record.layers)),
         "quantization.modules is no sorted list of names": not _are_names(held.modules),
         "quantization.kind is neither nf4 nor none": held.kind not in ("nf4", "none"),
         "it was quantised in other blocks than ours": (held.block_size, held.is_double)
@@ -181,6 +183,8 @@ def _check_record(path: Path, record: AdapterRecord, values: Mapping[str, Any]) 
         or not all(_is(_DIGEST, code) for code in held.layer_codes),
         "chat_template is no sha256": record.chat_template not in (None, "")
         and not _is(_DIGEST, record.chat_template),
+        "a prompt is around a classifier's texts alone": record.prompt is not None
+        and record.head == "causal-lm",
         f"prompt is no text with one {TEXT}": record.prompt is not None
         and not (isinstance(record.prompt, str) and record.prompt.count(TEXT) == 1),
     }
@@ -206,13 +210,23 @@ def template_digest(template: object) -> str:
     if not template:
         return ""
     text = template if isinstance(template, str) else json.dumps(template, sort_keys=True)
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def template_of(folder: Path) -> str:
-    """Return the digest of the chat template that stands in a folder's tokenizer files."""
-    if (folder / "chat_template.jinja").is_file():
-        return template_digest((folder / "chat_template.jinja").read_text(encoding="utf-8"))
+    """Return the digest of the chat template that stands in a folder's tokenizer files.
+
+    Raises:
+        IntegrityError: if it is no text, or longer than any template.
+    """
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        if path.stat().st_size > _MAX_SETTINGS_BYTES:
+            raise IntegrityError(f"{path} has more than {_MAX_SETTINGS_BYTES} bytes")
+        try:
+            return template_digest(path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise IntegrityError(f"{path} is no text in UTF-8: {error.reason}") from None
     settings = folder / "tokenizer_config.json"
     found = read_strict_json(settings) if settings.is_file() else {}
     return template_digest(found.get("chat_template") if isinstance(found, dict) else None)
@@ -320,7 +334,8 @@ def _check_targets(path: Path, targets: Any, layers: tuple[str, ...]) -> None:
             raise IntegrityError(
                 f"{path} targets {shown(target)}, of which the adapter holds no layer"
             )
-    if not all(set(targets) & set(_ends(layer)) for layer in layers):
+    named = set(targets)
+    if any(named.isdisjoint(_ends(layer)) for layer in layers):
         raise IntegrityError(f"the adapter holds layers that {path} does not target")
 
 
@@ -351,8 +366,10 @@ def _heads(
     stem = "base_model.model."
     found = {n.removeprefix(stem): n for n in weights.entries if n.removeprefix(stem) in allowed}
     num_labels = len(record.labels)
+    shapes = {own: weights.entries[name].shape for own, name in found.items()}
     if not any(name.endswith(".weight") for name in found) or any(
-        weights.entries[name].shape[:1] != (num_labels,) for name in found.values()
+        shape[:1] != (num_labels,) or len(shape) != (2 if name.endswith(".weight") else 1)
+        for name, shape in shapes.items()
     ):
         raise IntegrityError(
             f"the adapter {weights.path.parent} was trained with a sequence-classification head "
@@ -392,6 +409,12 @@ def _by_layer(
         raise IntegrityError(
             f"{folder / CONFIG}: the keys of {key} must be names of layers or ends of names. "
             "Regular expressions from outside are never run"
+        )
+    # peft takes a key for a regular expression, in which a dot stands for any letter
+    if strange := pattern.keys() - {end for layer in layers for end in _ends(layer)}:
+        raise IntegrityError(
+            f"{folder / CONFIG}: {key} names {shown(min(strange))}, of which the adapter holds no "
+            "layer"
         )
     place = {name: number for number, name in enumerate(pattern)}
     found = {}

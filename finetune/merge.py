@@ -155,8 +155,8 @@ def adapter_identity(folder: Path) -> str:
 def linear_shapes(folder: Path, files: Sequence[TensorFile]) -> dict[str, tuple[int, ...]]:
     """Return (out, in) of each layer of a checkpoint that may be adapted, from its headers.
 
-    That is every matrix but the head and the embedding, which are known by having a row for each
-    word of the vocabulary.
+    That is every matrix but the head and the embedding, which have a row for each word of the
+    vocabulary, and a name that says so.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     num_words = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
@@ -164,8 +164,15 @@ def linear_shapes(folder: Path, files: Sequence[TensorFile]) -> dict[str, tuple[
         name.removesuffix(".weight"): entry.shape
         for file in files
         for name, entry in file.entries.items()
-        if name.endswith(".weight") and len(entry.shape) == 2 and entry.shape[0] != num_words
+        if name.endswith(".weight")
+        and len(entry.shape) == 2
+        and not (entry.shape[0] == num_words and _is_of_words(name.removesuffix(".weight")))
     }
+
+
+def _is_of_words(layer: str) -> bool:
+    last = layer.rpartition(".")[2]
+    return last in (*adapter_files.HEADS, "wte", "shared") or "embed" in last
 
 
 def refuse_wrong_choice(into: str, storage: str) -> None:

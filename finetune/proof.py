@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import math
@@ -184,7 +185,7 @@ def _scratch(out: Path) -> Iterator[Path]:
     if out.exists():
         raise InputError(f"{out} exists already; remove it, or name another folder")
     out.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in out.parent.glob(f".{out.name}.unproved-*"):
+    for leftover in out.parent.glob(f".{glob.escape(out.name)}.unproved-*"):
         shutil.rmtree(leftover)
     scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.unproved-", dir=out.parent))
     try:
@@ -300,7 +301,43 @@ def _check_tensors(
                 found.is_file() and found.read_bytes() != wanted.read_bytes()
             ):
                 raise IntegrityError(f"{name} of the merged model is not its base's")
+    _check_settings(base_folder, folder, record)
     return {"num_tensors_changed": len(changed), "num_tensors_as_base": len(after) - len(changed)}
+
+
+_OF_A_CLASSIFIER = frozenset(
+    {
+        "architectures",
+        "id2label",
+        "label2id",
+        "problem_type",
+        "pad_token_id",
+        "transformers_version",
+    }
+)
+
+
+def _check_settings(base_folder: Path, folder: Path, record: AdapterRecord) -> None:
+    """Hold what a loader is told beside the weights against the base: but for type and labels."""
+    said, wanted = (
+        json.loads((place / "config.json").read_text(encoding="utf-8"))
+        for place in (folder, base_folder)
+    )
+    is_classifier = record.head == "sequence-classification"
+    may_differ = {"dtype", "torch_dtype"} | (_OF_A_CLASSIFIER if is_classifier else set())
+    if is_classifier:  # written anew by transformers, which adds its defaults
+        may_differ |= said.keys() - wanted.keys()
+    odd = [key for key in said.keys() | wanted.keys() if said.get(key) != wanted.get(key)]
+    if odd := sorted(set(odd) - may_differ):
+        raise IntegrityError(
+            f"config.json of the merged model is not its base's: {', '.join(odd[:5])}"
+        )
+    texts = [
+        path.read_bytes() if path.is_file() else b""
+        for path in (place / "generation_config.json" for place in (folder, base_folder))
+    ]
+    if not is_classifier and texts[0] != texts[1]:
+        raise IntegrityError("generation_config.json of the merged model is not its base's")
 
 
 def _check_numbers(

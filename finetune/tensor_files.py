@@ -122,8 +122,20 @@ def strict_json(text: bytes, source: Path) -> Any:
             raise IntegrityError(f"{source}: {digits[:20]} is no finite number")
         return value
 
+    def whole(digits: str) -> int:
+        if digits == "-0":  # which not every reader takes for 0
+            raise IntegrityError(f"{source}: -0 is no whole number")
+        return int(digits)
+
     try:
-        return json.loads(text, object_pairs_hook=pairs, parse_float=number, parse_constant=number)
+        # bytes would be taken for UTF-16 or UTF-32 where they look like it, as no other reader does
+        return json.loads(
+            text.decode("utf-8"),
+            object_pairs_hook=pairs,
+            parse_float=number,
+            parse_constant=number,
+            parse_int=whole,
+        )
     except (ValueError, RecursionError) as error:  # ValueError: also an integer of 5,000 digits
         raise IntegrityError(f"{source}: not valid JSON ({str(error)[:200]})") from None
 
@@ -161,7 +173,11 @@ def open_file(path: Path) -> TensorFile:
     header = strict_json(text, path)
     if not isinstance(header, dict):
         raise IntegrityError(f"{path}: the header is no JSON object")
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", {})
+    if not (
+        isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
+    ):
+        raise IntegrityError(f"{path}: __metadata__ is no mapping of texts to texts")
     entries = {name: _entry(path, name, line, 8 + length) for name, line in header.items()}
     ordered = dict(sorted(entries.items(), key=lambda item: (item[1].start, item[1].num_bytes)))
     end = 8 + length

@@ -300,6 +300,8 @@ def merge(
     from recipes.run import open_run
 
     run = open_run(folder)
+    if serving_base is not None and into != "dequantised":
+        _fail("--serving-base holds the weights that adapters were trained on; leave out --into", 2)
     if serving_base is not None:
         domain = domains.read(run.recipe, run.source)
         made = merged.serving_base(run, domain, serving_base, storage)

@@ -20,7 +20,7 @@ from recipes.evaluating import evaluate_merged
 from recipes.files import locked, read_json, write_json, write_text
 from recipes.run import RECORD, Run
 
-_NOT_OF_THE_CANDIDATE = ("merged", "report.html", "checkpoints", ".lock", ".merged.unproved-*")
+_NOT_OF_THE_CANDIDATE = ("merged", "report.html", "checkpoints", ".lock", ".merged.*")
 
 
 def merge_run(run: Run, domain: Domain, narrator: Narrator, storage: str = "auto") -> Path:
@@ -36,15 +36,22 @@ def merge_run(run: Run, domain: Domain, narrator: Narrator, storage: str = "auto
     base, adapter, merged = _base(run), run.folder / "adapter", run.folder / "merged"
     into = read_json(run.folder / RECORD).get("candidate", {}).get("into", "dequantised")
     if not _is_done(merged, adapter, storage):
-        if merged.exists():
-            shutil.rmtree(merged)
         narrator.say(
             "merging into the original weights, which makes a new candidate"
             if into == "original"
             else "merging into the weights that the adapter was trained on"
         )
         texts = probe_texts(domain)
-        proof = merge_proved(base, adapter, merged, texts, into=into, storage=storage)
+        proved, old = (merged.with_name(f".merged.{word}") for word in ("proved", "old"))
+        for leftover in (proved, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        proof = merge_proved(base, adapter, proved, texts, into=into, storage=storage)
+        if merged.is_symlink():
+            merged.unlink()
+        elif merged.exists():  # a model that passed is replaced by one that is proved, or stays
+            merged.rename(old)
+        proved.rename(merged)
+        shutil.rmtree(old, ignore_errors=True)
         narrator.say(_proved(proof))
     evaluate_merged(run, domain, narrator)
     _hold_against_adapter(run, domain)
@@ -58,14 +65,17 @@ def _base(run: Run) -> Path:
 def _is_done(merged: Path, adapter: Path, storage: str) -> bool:
     path = merged / merging.MERGE_RECORD
     record = read_json(path) if path.is_file() else {}
-    if "proof" not in record or record["adapter"] != merging.adapter_identity(adapter):
+    if not isinstance(record, dict) or record.get("adapter") != merging.adapter_identity(adapter):
         return False
-    if checkpoints.identity(merged) != record["identity"]:
+    if not record.get("proof"):
+        return False
+    if checkpoints.identity(merged) != record.get("identity"):
         raise IntegrityError(
             f"{merged} was changed since its merge was proved: it is {checkpoints.identity(merged)}"
-            f", and its {path.name} says {record['identity']}. Remove the folder and merge again"
+            f", and its {path.name} says {record.get('identity')}. Remove the folder and merge "
+            "again"
         )
-    return storage in ("auto", record.get("storage", {}).get("dtype"))
+    return storage in ("auto", (record.get("storage") or {}).get("dtype"))
 
 
 def _proved(proof: dict[str, Any]) -> str:
@@ -122,9 +132,8 @@ def new_candidate(run: Run) -> Run:
         return run
     name = f"{run.recipe.name}-original"
     recipe = run.recipe.model_copy(update={"name": name})
-    candidate = replace(
-        run, recipe=recipe, folder=run.folder.with_name(f"{run.folder.name}-original")
-    )
+    folder = run.folder.resolve()  # which may be named as "."
+    candidate = replace(run, recipe=recipe, folder=folder.with_name(f"{folder.name}-original"))
     said = {"of": run.recipe.name, "into": "original"}
     if candidate.folder.exists():
         known = read_json(candidate.folder / RECORD).get("candidate")

@@ -114,6 +114,11 @@ def test_pissa_is_refused_on_a_4_bit_base(tiny_base: Path) -> None:
         adapters.inject(base, AdapterConfig(init="pissa"))
 
 
+def test_pissa_of_more_values_than_a_layer_has_is_refused_before_training(tiny_base: Path) -> None:
+    with pytest.raises(InputError, match=r"adapter\.rank: 100, .* smallest target has 64"):
+        adapters.inject(tiny.load_base(tiny_base), AdapterConfig(rank=100, init="pissa"))
+
+
 @pytest.mark.parametrize("use_rslora", [False, True])
 def test_a_trained_pissa_adapter_is_a_plain_one_on_the_untouched_base(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use_rslora: bool

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from finetune.errors import IntegrityError
 from recipes import exits
 from tests.cli import assay_here, flip_a_byte, state_of, write_recipe
 
@@ -97,6 +98,8 @@ def test_a_serving_base_is_written_and_proved(finished: Path, tmp_path: Path) ->
     assert (folder / "serving" / "model.safetensors").is_file()
     done = assay_here("merge", run, "--serving-base", "serving", folder=folder)
     assert (done.code, "exists already" in done.said) == (exits.INPUT, True)
+    done = assay_here("merge", run, "--serving-base", "b", "--into", "original", folder=folder)
+    assert (done.code, "leave out --into" in done.said) == (exits.INPUT, True)
 
 
 def test_a_merged_model_that_was_changed_is_not_taken_for_the_proved_one(
@@ -111,6 +114,41 @@ def test_a_merged_model_that_was_changed_is_not_taken_for_the_proved_one(
     )
     shutil.rmtree(run / "merged")
     assert assay_here("merge", run, folder=folder).code == 0
+
+
+def test_a_proved_model_is_replaced_by_one_that_is_proved_or_stays(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, run = copied(finished, tmp_path)
+    before = state_of(run / "merged")
+
+    def fails(*_: object) -> None:
+        raise IntegrityError("another machine")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("finetune.proof._check_reload", fails)
+        done = assay_here("merge", run, "--storage", "float16", folder=folder)
+    assert (done.code, "another machine" in done.said) == (exits.INTEGRITY, True)
+    assert state_of(run / "merged") == before
+    done = assay_here("merge", run, "--storage", "float16", folder=folder)
+    assert done.code == 0, done.err
+    assert json.loads((run / "merged" / "merge.json").read_text())["storage"]["dtype"] == "float16"
+    assert not list(run.glob(".merged.*"))
+
+
+def test_a_damaged_record_of_a_merge_is_no_proof_and_no_crash(
+    finished: Path, tmp_path: Path
+) -> None:
+    folder, run = copied(finished, tmp_path)
+    path = run / "merged" / "merge.json"
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in whole.items() if k != "identity"}))
+    done = assay_here("merge", run, folder=folder)
+    assert (done.code, "was changed since" in done.said) == (exits.INTEGRITY, True)
+    path.write_text(json.dumps({k: v for k, v in whole.items() if k != "adapter"}))
+    assert assay_here("merge", run, folder=folder).code == 0, "it is merged anew"
+    done = assay_here("merge", ".", "--into", "original", folder=run)
+    assert done.code == 0, done.err
 
 
 def test_a_hostile_adapter_is_not_evaluated(finished: Path, tmp_path: Path) -> None:

@@ -339,6 +339,17 @@ def test_a_change_outside_of_the_adapters_directions_is_seen(
         prove(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
 
 
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+def test_other_settings_than_the_bases_are_seen(tiny_base: Path, tmp_path: Path, file: str) -> None:
+    """Longer texts than the probes' would be read by them."""
+    make_adapter(tiny_base, tmp_path / "adapter", LORA)
+    merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
+    path = tmp_path / "merged" / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"max_position_embeddings": 512}))
+    with pytest.raises(IntegrityError, match=f"{file} of the merged model is not its base's"):
+        prove(tiny_base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+
+
 def test_another_chat_template_than_the_bases_is_seen(tiny_base: Path, tmp_path: Path) -> None:
     make_adapter(tiny_base, tmp_path / "adapter", LORA)
     merge(tiny_base, tmp_path / "adapter", tmp_path / "merged")
