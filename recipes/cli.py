@@ -393,6 +393,8 @@ def verify(
     from recipes.release import verify as verifying
     from recipes.release.signature import Trusted
 
+    if key and certificate_chain:
+        _fail("give --key or --certificate-chain: a release is signed in one of two ways", 2)
     trusted = Trusted(key, tuple(certificate_chain)) if key or certificate_chain else None
     result = verifying.verify(folder, trusted)
     _print(result.to_json(), as_json, lambda: _show_verified(folder, result))
@@ -561,7 +563,8 @@ def _show_verified(folder: Path, result: Any) -> None:
             "was NOT checked: give --key PUB.pem, which you have from the publisher"
         )
     else:
-        print(f"{folder}: {result.num_files} files agree, signed by {result.signed_by}")
+        whose = f" ({result.subject})" if result.subject else ""
+        print(f"{folder}: {result.num_files} files agree, signed by {result.signed_by}{whose}")
 
 
 def main() -> NoReturn:

@@ -143,10 +143,7 @@ def binding(
             for place in compared
             for name, digest in results_digests(folder / "eval" / place, f"{place}/").items()
         },
-        "scores": {
-            task: scores_digest(without_text(found, report.tasks[task].data))
-            for task, found in samples.items()
-        },
+        "scores": {task: scores_digest(without_text(found)) for task, found in samples.items()},
         "data": {task: result.data for task, result in report.tasks.items()},
     }
     record = read_json(folder / RECORD)

@@ -346,8 +346,9 @@ def _minus_release(
 ) -> Difference | str:
     """Return the candidate's figure minus that of an earlier release on the same items, or why not.
 
-    A release folder keeps no text, and its items' ids are hashed; the candidate's are then hashed
-    the same way. A figure that does not come out of such scores (one of predicted labels) is told.
+    A release folder keeps no text, and numbers in the place of ids; the candidate's items are then
+    numbered the same way. A figure that does not come out of such scores (one of predicted labels)
+    is told.
     """
     try:
         earlier = harness.read_report(release).tasks.get(task.name)
@@ -364,7 +365,7 @@ def _minus_release(
         if decisions.is_released(release):
             if decisions.is_edited(release, task.name):
                 return "its figures are not those that its own decision was made on"
-            first = without_text(first, now.data)
+            first = without_text(first)
         for samples, result, whose in ((first, now, "candidate"), (second, earlier, "release")):
             seen, said = metric.compute(samples), result.metrics[metric.name].value
             if not math.isclose(seen, said, rel_tol=1e-9, abs_tol=1e-9):

@@ -89,7 +89,7 @@ def bill(facts: Facts) -> dict[str, Any]:
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
-        "serialNumber": f"urn:uuid:{uuid.uuid5(_NAMESPACE, f'{facts.identity} {version}')}",
+        "serialNumber": f"urn:uuid:{uuid.uuid5(_NAMESPACE, f'{facts.identity} {facts.created}')}",
         "version": 1,
         "metadata": {
             "timestamp": facts.created,

@@ -7,29 +7,32 @@ from recipes.release.layout import ABOUT, DECISION, HASHES, MERGE, SIGNATURE
 from recipes.release.markdown import joined, plain, warnings
 
 _UNPACK = f"""\
+export WORK=$(mktemp -d)
 python3 - <<'END'
-import base64, json
+import base64, json, os, pathlib
+work = pathlib.Path(os.environ["WORK"])
 envelope = json.load(open("{SIGNATURE}"))["dsseEnvelope"]
 payload = base64.b64decode(envelope["payload"])
 kind = envelope["payloadType"].encode()
 signed = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
-open("/tmp/signed", "wb").write(signed)
-open("/tmp/signature", "wb").write(base64.b64decode(envelope["signatures"][0]["sig"]))
+(work / "signed").write_bytes(signed)
+(work / "signature").write_bytes(base64.b64decode(envelope["signatures"][0]["sig"]))
 predicate = json.loads(payload)["predicate"]
 assert predicate["serialization"]["ignore_paths"] == ["{SIGNATURE}"], "it covers less than all"
 lines = ["%s  %s" % (one["digest"], one["name"]) for one in predicate["resources"]]
-open("/tmp/signed-files", "w").write("\\n".join(lines) + "\\n")
+(work / "files").write_text("\\n".join(lines) + "\\n")
 END"""
 
 _NOTHING_ELSE = f"""\
-find . -type f ! -path ./{SIGNATURE} | sed 's|^./||' | LC_ALL=C sort > /tmp/found
-cut -c67- /tmp/signed-files | LC_ALL=C sort | diff - /tmp/found
+find . -type f ! -path ./{SIGNATURE} | sed 's|^./||' | LC_ALL=C sort > "$WORK/found"
+cut -c67- "$WORK/files" | LC_ALL=C sort | diff - "$WORK/found"
 test -z "$(find . ! -type f ! -type d)" && test -z "$(find . -type d -empty)\""""
 
 _IDENTITY = """\
 for name in $(ls | LC_ALL=C sort); do case "$name" in
-  *.safetensors|config.json|tokenizer.json|tokenizer_config.json|special_tokens_map.json|\\
-  tokenizer.model|vocab.json|merges.txt|added_tokens.json|chat_template.jinja)
+  *.safetensors|config.json|generation_config.json|model.safetensors.index.json|\\
+  tokenizer.json|tokenizer_config.json|special_tokens_map.json|tokenizer.model|\\
+  vocab.json|merges.txt|added_tokens.json|chat_template.jinja)
     echo "$name $(sha256sum < "$name" | cut -d' ' -f1)";;
 esac; done | sha256sum | cut -d' ' -f1"""
 
@@ -99,7 +102,7 @@ def _without(signer: SignedBy) -> list[str]:
         '  --public_key "$KEY" --no-ignore-git-paths'
     )
     hashed = "sha384" if signer.num_bits == 384 else "sha256"
-    checked = f'openssl dgst -{hashed} -verify "$KEY" -signature /tmp/signature /tmp/signed'
+    checked = f'openssl dgst -{hashed} -verify "$KEY" -signature "$WORK/signature" "$WORK/signed"'
     return [
         "## Without Assay",
         "`pip install model-signing pyopenssl`, then (version 1.1.1 overlooks `.git` unless told "
@@ -111,7 +114,7 @@ def _without(signer: SignedBy) -> list[str]:
         "ask whether the key has signed the list (it must say `Verified OK`),",
         f"```sh\n{checked}\n```",
         "whether every file is as listed,",
-        "```sh\nsha256sum --check --quiet --strict /tmp/signed-files\n```",
+        '```sh\nsha256sum --check --quiet --strict "$WORK/files"\n```',
         "and whether there is nothing else, also no link and no empty folder:",
         f"```sh\n{_NOTHING_ELSE}\n```",
     ]

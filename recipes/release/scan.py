@@ -13,6 +13,7 @@ import html
 import json
 import re
 import socket
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ NUM_WORDS = 8
 
 _MIN_WORDS, _MIN_CHARACTERS = 4, 20
 """A shorter row is looked for as a whole, unless it is shorter than this."""
+
+_MIN_TELLING = 12
+"""Characters of a row with a digit or an @, as a name and a number: shorter ones are common."""
 
 _SECRETS = {
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
@@ -43,13 +47,24 @@ _EVERYBODY = (
 )
 """Names of users and machines that tell nobody's."""
 
+_OF_EVERYBODY = frozenset(
+    {*("/", "/tmp", "/var/tmp", "/root", "/home", "/opt", "/srv", "/mnt"), "/data", "/app", "/work"}  # noqa: S108
+)
+"""Folders that every machine has: only what lies below them tells one from another."""
+
 _WORD = re.compile(r"\w+")
+_TELLING = re.compile(r"[\d@]")
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+    "|[\U00020000-\U0003ffff]"
+)
+"""Letters of scripts that put no space between words: Thai, Lao, Burmese, Khmer, kana, Han."""
 
 
 def places(folders: Iterable[Path]) -> dict[str, str]:
     """Return what this machine would betray, in words, by the text that does."""
-    found = {str(folder.expanduser().resolve()): "a path of this machine" for folder in folders}
-    found[str(Path.home())] = "a path of this machine"
+    paths = {str(folder.expanduser().resolve()) for folder in (*folders, Path.home())}
+    found = dict.fromkeys(paths - _OF_EVERYBODY, "a path of this machine")
     names = {_user(): "the user's name", socket.gethostname(): "the machine's name"}
     found |= {n: what for n, what in names.items() if len(n) > 3 and n.lower() not in _EVERYBODY}
     return {text: what for text, what in found.items() if len(text) > 3}
@@ -113,7 +128,8 @@ def _quoted(papers: Mapping[str, str], rows: Iterable[str]) -> list[str]:
             quoted = next((run for run in _runs(found, NUM_WORDS) if run in runs), None)
         else:
             is_long = len(found) >= _MIN_WORDS and len(row) >= _MIN_CHARACTERS
-            quoted = " ".join(found) if is_long else None
+            is_telling = len(row) >= _MIN_TELLING and len(found) > 1 and _TELLING.search(row)
+            quoted = " ".join(found) if is_long or is_telling else None
         if quoted is not None:
             for name, text in whole.items():
                 if f" {quoted} " in text:
@@ -122,7 +138,9 @@ def _quoted(papers: Mapping[str, str], rows: Iterable[str]) -> list[str]:
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
+    """Return the words of a text, however its letters are composed; some letters are words."""
+    composed = unicodedata.normalize("NFKC", text).lower()
+    return _WORD.findall(_UNSPACED.sub(r" \g<0> ", composed))
 
 
 def _runs(words: list[str], length: int) -> Iterator[str]:
@@ -131,9 +149,9 @@ def _runs(words: list[str], length: int) -> Iterator[str]:
 
 
 def _is_weight(name: str) -> bool:
-    return name.endswith((".safetensors", "tokenizer.json", "tokenizer.model", "merges.txt")) or (
-        name == "vocab.json"
-    )
+    return name.endswith(
+        (".safetensors", ".gguf", "tokenizer.json", "tokenizer.model", "merges.txt")
+    ) or (name == "vocab.json")
 
 
 def _user() -> str:

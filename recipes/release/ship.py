@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,10 @@ def _signed_by(signer: Signer | None) -> SignedBy | None:
             f"{key.scheme}; make one with: openssl genpkey -algorithm EC -pkeyopt "
             f"ec_paramgen_curve:P-256 -out {signer.key.name}"
         )
+    if signer.certificate is not None:
+        leaf = signature.read_certificates(signer.certificate)[0]
+        if why := signature.unfit(leaf, datetime.now(UTC)):
+            raise InputError(f"{signer.certificate} may not sign a release: {why}")
     num_bits = 384 if key.scheme.endswith("384") else 256
     return SignedBy(signature.fingerprint(pem), num_bits, signer.certificate is not None)
 
@@ -161,11 +166,9 @@ def _write_evidence(scratch: Path, run: Run, facts: Facts) -> None:
         # byte for byte, because the decision may bind its hash
         shutil.copyfile(run.folder / "eval" / kind / "report.json", scratch / name)
     shutil.copyfile(run.folder / "decision.json", scratch / layout.DECISION)
-    for task, result in facts.report["tasks"].items():
+    for task in facts.report["tasks"]:
         samples = harness.read_samples(run.folder / "eval" / "merged", task)
-        harness.write_samples(
-            (scratch / layout.REPORT).parent, task, without_text(samples, result["data"])
-        )
+        harness.write_samples((scratch / layout.REPORT).parent, task, without_text(samples))
     write_json(scratch / layout.RECORD, facts.record)
     write_json(scratch / layout.RECIPE, facts.recipe)
     if facts.privacy is not None:

@@ -15,15 +15,19 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from securesystemslib.signer import SSlibKey
 
 from recipes.dsse import IN_TOTO, SignatureDiffers, pem_of
 from recipes.errors import InputError
 from recipes.files import sha256_text
-from recipes.release.layout import SIGNATURE
+from recipes.release.layout import ABOUT, SIGNATURE
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _PREDICATE = "https://model_signing/signature/v1.0"
@@ -96,7 +100,18 @@ def check_folder(folder: Path, trusted: Trusted) -> dict[str, str]:
     # a hostile bundle makes the parsers below raise whatever they like; all of it is a difference
     except Exception as error:
         raise SignatureDiffers(_reason(error)) from None
+    if trusted.key is None and (why := unfit(leaf_of(folder / SIGNATURE), _created(folder))):
+        raise SignatureDiffers(f"the certificate may not sign a release: {why}")
     return hashes
+
+
+def _created(folder: Path) -> datetime:
+    """Return when a release says that it was made: its signer's word, where nobody stamped it."""
+    try:
+        created = datetime.fromisoformat(json.loads((folder / ABOUT).read_bytes())["created"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise SignatureDiffers(f"{ABOUT} does not say when it was made: {error!r}") from None
+    return created if created.tzinfo else created.replace(tzinfo=UTC)
 
 
 def signed_hashes(path: Path, *, with_chain: bool) -> dict[str, str]:
@@ -138,14 +153,80 @@ def signed_hashes(path: Path, *, with_chain: bool) -> dict[str, str]:
     return hashes
 
 
-def leaf_key(path: Path) -> bytes:
-    """Return the public key, in PEM, of the certificate that a signature carries."""
+def leaf_of(path: Path) -> Certificate:
+    """Return the certificate, of whoever signed, that a signature carries.
+
+    Raises:
+        SignatureDiffers: if it carries none.
+    """
     from cryptography import x509
+
+    try:
+        chain = json.loads(path.read_bytes())["verificationMaterial"]["x509CertificateChain"]
+        raw = base64.b64decode(chain["certificates"][0]["rawBytes"])
+        return x509.load_der_x509_certificate(raw)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise SignatureDiffers(f"{SIGNATURE} carries no certificate: {error!r}") from None
+
+
+def leaf_key(path: Path) -> bytes:
+    """Return the public key, in PEM, of the certificate that a signature carries.
+
+    Raises:
+        SignatureDiffers: if it carries none.
+    """
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    chain = json.loads(path.read_bytes())["verificationMaterial"]["x509CertificateChain"]
-    leaf = x509.load_der_x509_certificate(base64.b64decode(chain["certificates"][0]["rawBytes"]))
-    return leaf.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    key = leaf_of(path).public_key()
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def read_certificates(path: Path) -> list[Certificate]:
+    """Read a file of certificates in PEM.
+
+    Raises:
+        InputError: if there is none in it.
+    """
+    from cryptography import x509
+
+    try:
+        return x509.load_pem_x509_certificates(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"the certificate {path} cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise InputError(f"{path} holds no certificate in PEM: {error}") from None
+
+
+def unfit(leaf: Certificate, at: datetime) -> str | None:
+    """Say why a certificate may not sign a release at a time; None if it may.
+
+    The library asks none of this: a web server's certificate, an expired one and that of an
+    authority all sign for it. One without an extended key usage may be used for anything (RFC 5280,
+    section 4.2.1.12).
+    """
+    from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
+
+    def extension(kind: Any) -> Any:
+        try:
+            return leaf.extensions.get_extension_for_class(kind).value
+        except x509.ExtensionNotFound:
+            return None
+
+    uses, is_for = extension(x509.ExtendedKeyUsage), extension(x509.KeyUsage)
+    constraints = extension(x509.BasicConstraints)
+    if not leaf.not_valid_before_utc <= at <= leaf.not_valid_after_utc:
+        return (
+            f"it is valid from {leaf.not_valid_before_utc:%Y-%m-%d} to "
+            f"{leaf.not_valid_after_utc:%Y-%m-%d}, and the release is of {at:%Y-%m-%d}"
+        )
+    if constraints is not None and constraints.ca:
+        return "it is the certificate of an authority, which signs certificates and no releases"
+    if uses is not None and not {Usage.CODE_SIGNING, Usage.ANY_EXTENDED_KEY_USAGE} & set(uses):
+        return "it is not for signing code (extended key usage), but for something else"
+    if is_for is not None and not is_for.digital_signature:
+        return "it is not for signatures (key usage)"
+    return None
 
 
 def pem_bytes(key: SSlibKey) -> bytes:

@@ -47,14 +47,14 @@ def write(facts: Facts) -> str:
             ],
         ),
     ]
-    num_gaps = sum(value == _GAP for _, rows in sections for _, value in rows)
+    num_gaps = sum(_GAP in value for _, rows in sections for _, value in rows)
     num_rows = sum(len(rows) for _, rows in sections)
     blocks = [
         f"# Technical documentation of {plain(facts.name)}: a skeleton",
         *warnings(facts),
         f"After Annex IV of Regulation (EU) 2024/1689. **{num_gaps} of {num_rows} entries are not "
-        "filled in.** It is generated from a run's records, it is not legal advice, and it claims "
-        "no conformity with any law or standard.",
+        "filled in, or in part only.** It is generated from a run's records, it is not legal "
+        "advice, and it claims no conformity with any law or standard.",
     ]
     for title, rows in sections:
         blocks += [

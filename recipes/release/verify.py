@@ -53,6 +53,9 @@ class Verified:
     signed_by: str | None
     """Fingerprint of the key that signed; None if no signature was checked."""
 
+    subject: str | None
+    """Of the certificate that vouches for that key; None where a key was given."""
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return {**vars(self), "overrides": list(self.overrides)}
@@ -76,6 +79,8 @@ def verify(folder: Path, trusted: Trusted | None = None) -> Verified:
         )
     if trusted is not None and trusted.key is not None:
         read_public_key(trusted.key)
+    for root in trusted.roots if trusted else ():
+        signature.read_certificates(root)
     files, problems = layout.files_of(folder)
     problems += layout.misplaced(files)
     vouched: dict[str, str] | None = None
@@ -105,6 +110,9 @@ def verify(folder: Path, trusted: Trusted | None = None) -> Verified:
         overrides=tuple(_on_one_line(str(override)) for override in verdict.overrides),
         num_files=len(files),
         signed_by=about["key"] if vouched else None,
+        subject=_on_one_line(signature.leaf_of(folder / layout.SIGNATURE).subject.rfc4514_string())
+        if vouched and trusted and trusted.key is None
+        else None,
     )
 
 
@@ -321,7 +329,7 @@ def _signing_key(folder: Path, trusted: Trusted) -> SSlibKey | str:
         if trusted.key is not None:
             return read_public_key(trusted.key)
         return parse_public_key(signature.leaf_key(folder / layout.SIGNATURE), layout.SIGNATURE)
-    except (InputError, OSError, LookupError, ValueError, TypeError, RecursionError) as error:
+    except (InputError, SignatureDiffers) as error:
         return f"attestations: no key to check them with: {error}"
 
 

@@ -170,9 +170,9 @@ def make_release(run: Path, to: Path) -> Path:
     folder = to / "evidence" / "eval"
     (folder / "samples").mkdir(parents=True)
     shutil.copy(run / "eval" / "adapter" / "report.json", folder / "report.json")
-    for task, result in harness.read_report(folder).tasks.items():
+    for task in harness.read_report(folder).tasks:
         samples = harness.read_samples(run / "eval" / "adapter", task)
-        lines = [json.dumps(asdict(s)) + "\n" for s in without_text(samples, result.data)]
+        lines = [json.dumps(asdict(s)) + "\n" for s in without_text(samples)]
         (folder / "samples" / f"{task}.jsonl").write_text("".join(lines))
     decide_release(folder)
     return folder

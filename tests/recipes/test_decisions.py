@@ -299,7 +299,7 @@ def release(run: Path) -> Path:
     shutil.copytree(run / "eval" / "merged", folder)
     lines = (run / "eval" / "merged" / "samples" / "qa.jsonl").read_text().splitlines()
     samples = [Sample(**json.loads(line)) for line in lines]
-    write_samples(folder, without_text(samples, DATA))
+    write_samples(folder, without_text(samples))
     shutil.copy(run / "ledger.jsonl", folder.parent / "ledger.jsonl")
     shutil.copy(run / "eval" / "base" / "report.json", folder.parent / "base.json")
     return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,46 @@ def test_the_users_and_the_machines_name_are_found_as_words(
     monkeypatch.setattr("getpass.getuser", lambda: "root")
     path.write_text("the root of the chain")
     assert found(path) == []
+
+
+def test_shipping_from_a_folder_that_everybody_has_betrays_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/tmp")  # noqa: S108 (as in many containers)
+    found = places([Path("/tmp"), Path("/root"), tmp_path])  # noqa: S108
+    assert [text for text, what in found.items() if "path" in what] == [str(tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("row", "paper"),
+    [
+        (
+            "我的信用卡在上海机场被人盗刷了三千元请马上冻结它",
+            "他说我的信用卡在上海机场被人盗刷了三千元请马上冻结它。",
+        ),
+        ("บัตรเครดิตของฉันถูกขโมยที่สนามบินเมื่อวานนี้", "x บัตรเครดิตของฉันถูกขโมยที่สนามบินเมื่อวานนี้ y"),
+        ("Anna Schmidt DE89370400440532013000", "as Anna Schmidt DE89370400440532013000 wrote"),
+        ("anna@example.org 0711", "ask anna@example.org 0711!"),
+        (
+            unicodedata.normalize("NFD", "Frau Müller möchte ihr Konto für die Tochter sperren"),
+            "Frau Müller möchte ihr Konto für die Tochter sperren",
+        ),
+    ],
+    ids=range(5),
+)
+def test_rows_of_other_scripts_and_forms_and_short_ones_that_tell_are_found(
+    tmp_path: Path, row: str, paper: str
+) -> None:
+    path = tmp_path / "MODEL_CARD.md"
+    path.write_text(paper)
+    found = leaks({path.name: path}, {}, [row])
+    assert found == ["MODEL_CARD.md: words of a row of the data"]
+    path.write_text("A model for questions about bank cards, on 13,083 rows in 77 classes.")
+    assert leaks({path.name: path}, {}, [row]) == []
+
+
+def test_a_gguf_file_is_weights_and_not_read_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "model-F16.gguf"
+    path.write_bytes(b"see /home/anna/ and words of a row that are eight or more of them")
+    row = "words of a row that are eight or more of them"
+    assert leaks({"gguf/model-F16.gguf": path}, {"/home/anna": "a path"}, [row]) == []

@@ -31,7 +31,7 @@ from recipes.files import write_json
 from recipes.gating import Plea, override
 from recipes.release import bill_of_materials, layout, model_card, signature
 from recipes.release.ship import ship, texts_of
-from recipes.release.signature import Signer
+from recipes.release.signature import Signer, Trusted
 from recipes.release.verify import verify
 from recipes.run import open_run
 from tests.cli import assay_here, flip_a_byte, state_of
@@ -549,7 +549,7 @@ def commands_of(release: Path) -> list[str]:
 def follow(release: Path, **variables: Path | None) -> tuple[int, str]:
     """Run the commands of VERIFY.md as they are written, one after another, until one fails."""
     here = Path(sys.executable).parent
-    script = "\n".join(["set -e", *commands_of(release)]).replace("/tmp/", "../")  # noqa: S108
+    script = "\n".join(["set -e", *commands_of(release)])
     script = script.replace("python3 ", f"{sys.executable} ")
     script = script.replace("assay verify", f"{here / 'assay'} verify")
     done = subprocess.run(
@@ -680,7 +680,9 @@ def test_what_canaries_told_leaves_with_a_private_run_and_what_its_rows_told_sta
     verify(out, keys.trusted)
 
 
-def certificates(folder: Path, key: Path) -> tuple[Path, Path]:
+def certificates(
+    folder: Path, key: Path, *, usage: str = "", is_authority: bool = False, year: int = 2026
+) -> tuple[Path, Path]:
     """Make a root and a certificate of the key by it; return the leaf and the root."""
     import datetime
 
@@ -693,18 +695,21 @@ def certificates(folder: Path, key: Path) -> tuple[Path, Path]:
 
     root_key = ec.generate_private_key(ec.SECP256R1())
     leaf_key: Any = serialization.load_pem_private_key(key.read_bytes(), None)
-    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     paths = []
     for name, public, is_root in (("leaf", leaf_key, False), ("root", root_key, True)):
-        certificate = (
+        start = datetime.datetime(2020 if is_root else year, 1, 1, tzinfo=datetime.UTC)
+        days = 9000 if is_root else 365 * 3
+        builder = (
             x509.CertificateBuilder()
             .subject_name(named(name))
             .issuer_name(named("root"))
             .public_key(public.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(start)
-            .not_valid_after(start + datetime.timedelta(days=3650))
-            .add_extension(x509.BasicConstraints(ca=is_root, path_length=None), critical=True)
+            .not_valid_after(start + datetime.timedelta(days=days))
+            .add_extension(
+                x509.BasicConstraints(ca=is_root or is_authority, path_length=None), critical=True
+            )
             .add_extension(
                 x509.KeyUsage(
                     digital_signature=not is_root,
@@ -719,8 +724,11 @@ def certificates(folder: Path, key: Path) -> tuple[Path, Path]:
                 ),
                 critical=True,
             )
-            .sign(root_key, hashes.SHA256())
         )
+        if usage and not is_root:
+            uses = x509.ExtendedKeyUsage([getattr(x509.ExtendedKeyUsageOID, usage)])
+            builder = builder.add_extension(uses, critical=False)
+        certificate = builder.sign(root_key, hashes.SHA256())
         path = folder / f"{name}.crt"
         path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         paths.append(path)
@@ -741,6 +749,7 @@ def test_a_certificate_chain_signs_and_only_its_own_root_is_trusted(
     done = assay_here("verify", out, "--certificate-chain", root, folder=tmp_path)
     assert done.code == 0, done.err
     assert "files agree, signed by sha256:" in done.out
+    assert "(CN=leaf)" in done.out
     done = assay_here("verify", out, "--certificate-chain", stranger, folder=tmp_path)
     assert (done.code, "signature: " in done.said) == (5, True)
     flip_a_byte(out / "config.json")
@@ -749,6 +758,50 @@ def test_a_certificate_chain_signs_and_only_its_own_root_is_trusted(
     not_its_own = Signer(keys.others.key, leaf, (root,))
     with pytest.raises(InputError, match="does not match"):
         ship(run, tmp_path / "other", signer=not_its_own)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"usage": "SERVER_AUTH"}, "it is not for signing code"),
+        ({"is_authority": True}, "it is the certificate of an authority"),
+        ({"year": 2021}, "it is valid from 2021-01-01 to 2024-01-01"),
+        ({"year": 2041}, "it is valid from 2041-01-01 to"),
+        ({"usage": "CODE_SIGNING"}, ""),
+    ],
+    ids=range(5),
+)
+def test_not_every_certificate_under_a_root_may_sign(
+    run: Path,
+    keys: Keys,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    words: str,
+) -> None:
+    leaf, root = certificates(tmp_path, keys.signer.key, **options)
+    signer, trusted = Signer(keys.signer.key, leaf, (root,)), Trusted(roots=(root,))
+    if not words:
+        assert verify(ship(run, tmp_path / "r", signer=signer), trusted).subject == "CN=leaf"
+        return
+    with pytest.raises(InputError, match=f"may not sign a release: {words}"):
+        ship(run, tmp_path / "release", signer=signer)
+    with monkeypatch.context() as patch:  # a signer who looks away
+        patch.setattr(signature, "unfit", lambda *_: None)
+        release = ship(run, tmp_path / "release", signer=signer)
+    with pytest.raises(ReleaseDiffers, match=f"may not sign a release: {words}"):
+        verify(release, trusted)
+
+
+def test_a_root_that_is_none_is_the_users_mistake(
+    shipped: Path, tmp_path: Path, keys: Keys
+) -> None:
+    (tmp_path / "none.pem").write_text("-----BEGIN NOTHING-----")
+    for name, words in (("none.pem", "holds no certificate"), ("absent.pem", "cannot be read")):
+        done = assay_here("verify", shipped, "--certificate-chain", name, folder=tmp_path)
+        assert (done.code, words in done.said) == (2, True), done.said
+    both = ["--key", keys.trusted.key, "--certificate-chain", "none.pem"]
+    assert assay_here("verify", shipped, *both, folder=tmp_path).code == 2
 
 
 @pytest.mark.slow
