@@ -327,5 +327,7 @@ def _write_rest(base_folder: Path, out: Path, record: AdapterRecord, storage: to
     config_values = json.loads(path.read_text(encoding="utf-8"))
     name = dtype_name(storage)
     keys = [k for k in ("dtype", "torch_dtype") if config_values.get(k) not in (None, name)]
-    if keys:  # what an engine loads the weights as
+    came_from = config_values.pop("_name_or_path", None)  # older libraries: a folder of somebody's
+    if keys or came_from:
+        # the type is what an engine loads the weights as
         path.write_text(json.dumps(config_values | dict.fromkeys(keys, name), indent=2) + "\n")

@@ -324,7 +324,9 @@ def _check_settings(base_folder: Path, folder: Path, record: AdapterRecord) -> N
         for place in (folder, base_folder)
     )
     is_classifier = record.head == "sequence-classification"
-    may_differ = {"dtype", "torch_dtype"} | (_OF_A_CLASSIFIER if is_classifier else set())
+    may_differ = {"dtype", "torch_dtype", "_name_or_path"} | (
+        _OF_A_CLASSIFIER if is_classifier else set()
+    )
     if is_classifier:  # written anew by transformers, which adds its defaults
         may_differ |= said.keys() - wanted.keys()
     odd = [key for key in said.keys() | wanted.keys() if said.get(key) != wanted.get(key)]

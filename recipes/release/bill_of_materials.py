@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from privacy.statement import delta_up, digits_up
 from recipes.decisions import is_refuted
-from recipes.release.facts import Facts, is_hub_id
+from recipes.release.facts import Facts
 from recipes.release.model_card import missing, task_of
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:assay:release")
@@ -125,7 +125,7 @@ def bill(facts: Facts) -> dict[str, Any]:
 def _base(facts: Facts) -> dict[str, Any]:
     name = facts.record["base"]["checkpoint"]
     revision = facts.recipe["base"].get("revision")
-    purl = f"pkg:huggingface/{quote(name)}@{revision}" if is_hub_id(name) and revision else None
+    purl = f"pkg:huggingface/{quote(name)}@{revision}" if facts.is_base_on_hub else None
     return {
         "type": "machine-learning-model",
         "bom-ref": "base",

@@ -99,6 +99,11 @@ class Facts:
         return str(self.record["name"])
 
     @property
+    def is_base_on_hub(self) -> bool:
+        """Whether the base's name is that of a repository of the Hub."""
+        return self.recipe["base"].get("revision") is not None
+
+    @property
     def is_signed(self) -> bool:
         """Whether somebody stands for the release."""
         return self.signer is not None
@@ -153,7 +158,7 @@ def gather(
     return Facts(
         card=card or run.recipe.card,
         recipe=public_recipe(run.recipe),
-        record=public_record(record),
+        record=public_record(record, revision=run.recipe.base.revision),
         decision=decision,
         verdict=_verdict(decision, run),
         merge=read_json(merged / "merge.json"),
@@ -197,12 +202,18 @@ def public_recipe(recipe: Recipe) -> dict[str, Any]:
     data = values["data"]
     for part in ("train", "test"):
         data[part] = [without_path(name) for name in data[part]] if data[part] else data[part]
-    values["base"]["checkpoint"] = public_checkpoint(values["base"]["checkpoint"])
+    base = recipe.base
+    values["base"]["checkpoint"] = public_checkpoint(base.checkpoint, revision=base.revision)
     return {key: _without_paths(value) for key, value in values.items()}
 
 
-def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a run's record may leave, file names instead of paths."""
+def public_record(record: Mapping[str, Any], *, revision: str | None) -> dict[str, Any]:
+    """Return what of a run's record may leave, file names instead of paths.
+
+    Args:
+        record: of the run.
+        revision: of its base on the Hub; None of one that is not there.
+    """
     kept = {key: record[key] for key in _RECORD_KEYS if key in record}
     if "training" in kept:  # where it was resumed from is a path
         kept["training"] = {k: v for k, v in kept["training"].items() if k != "resumed_from"}
@@ -212,8 +223,9 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
         while name in files:  # two folders, one name
             name += "'"
         files[name] = digest
+    name = public_checkpoint(record["base"]["checkpoint"], revision=revision)
     return kept | {
-        "base": record["base"] | {"checkpoint": public_checkpoint(record["base"]["checkpoint"])},
+        "base": record["base"] | {"checkpoint": name},
         "data": {"files": files, "fingerprint": record["data"]["fingerprint"]},
     }
 
@@ -232,9 +244,10 @@ def without_path(name: str) -> str:
     return PureWindowsPath(PurePosixPath(name).name).name
 
 
-def public_checkpoint(name: str) -> str:
+def public_checkpoint(name: str, *, revision: str | None) -> str:
     """Return what a base is called: its id on the Hub, or a name without the path."""
-    return name if is_hub_id(name) else without_path(name)
+    # a Hub id has a revision, and nothing else has: `models/acme` may be a folder of this machine
+    return name if revision is not None else without_path(name)
 
 
 def _without_paths(values: Any) -> Any:
@@ -244,12 +257,6 @@ def _without_paths(values: Any) -> Any:
     if isinstance(values, dict):
         return {key: _without_paths(value) for key, value in values.items()}
     return [_without_paths(value) for value in values] if isinstance(values, list) else values
-
-
-def is_hub_id(checkpoint: str) -> bool:
-    """Return whether a checkpoint names a repository of the Hub and no local folder."""
-    is_id = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", checkpoint, re.ASCII)
-    return is_id is not None and not Path(checkpoint).exists()
 
 
 def num_parameters(path: Path) -> int:

@@ -12,7 +12,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from privacy.statement import digits_up
 from recipes.card import MISSING
-from recipes.release.facts import Facts, is_hub_id
+from recipes.release.facts import Facts
 from recipes.release.layout import (
     BILL_OF_MATERIALS,
     DECISION,
@@ -94,7 +94,7 @@ def _metadata(facts: Facts) -> str:
     A base that is no repository of the Hub is not named: the Hub would link another one.
     """
     checkpoint = facts.record["base"]["checkpoint"]
-    is_public = is_hub_id(checkpoint)
+    is_public = facts.is_base_on_hub
     kind, words = _TASKS[facts.record["recipe"]]
     language = facts.card.language
     data = ModelCardData(

@@ -52,6 +52,9 @@ _OF_EVERYBODY = frozenset(
 )
 """Folders that every machine has: only what lies below them tells one from another."""
 
+_LOCAL_NAME = re.compile(r'"_?name_or_path"\s*:\s*"(/|~|\.{1,2}/|[A-Za-z]:[\\/])')
+"""Where a model was loaded from, as older libraries write it into its configuration."""
+
 _WORD = re.compile(r"\w+")
 _TELLING = re.compile(r"[\d@]")
 _UNSPACED = re.compile(
@@ -87,6 +90,9 @@ def leaks(
             if re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", text):
                 problems.append(f"{name}: {what}")
         problems += [f"{name}: {what}" for what, form in _SECRETS.items() if form.search(text)]
+    for name in MODEL_FILES:
+        if name in texts and _LOCAL_NAME.search(files[name].read_text("utf-8", errors="replace")):
+            problems.append(f"{name}: a path (_name_or_path)")
     papers = {name: text for name, text in texts.items() if name not in MODEL_FILES}
     return list(dict.fromkeys([*problems, *_quoted(papers, rows)]))
 

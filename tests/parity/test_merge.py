@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from finetune import checkpoint
 from finetune.config import AdapterConfig, TrainConfig
 from finetune.errors import InputError, IntegrityError
 from finetune.merge import merge, write_serving_base
-from finetune.proof import agreement
+from finetune.proof import agreement, merge_proved
 from finetune.train import train
 from finetune.update import Update
 from tests import tiny
@@ -327,3 +328,14 @@ def test_the_updated_weight_does_what_the_layer_and_its_adapter_do(
     found = update.applied_to(W, update.product()) @ x
     # float32 sums in another order, of terms below 10, divided by norms over 0.1
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+
+
+def test_where_the_base_was_loaded_from_is_not_merged_into_the_configuration(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    values = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(values | {"_name_or_path": "/home/anna/base"}))
+    make_adapter(base, tmp_path / "adapter", LORA)
+    merge_proved(base, tmp_path / "adapter", tmp_path / "merged", TEXTS)
+    assert "anna" not in (tmp_path / "merged" / "config.json").read_text()

@@ -128,3 +128,10 @@ def test_a_gguf_file_is_weights_and_not_read_as_text(tmp_path: Path) -> None:
     path.write_bytes(b"see /home/anna/ and words of a row that are eight or more of them")
     row = "words of a row that are eight or more of them"
     assert leaks({"gguf/model-F16.gguf": path}, {"/home/anna": "a path"}, [row]) == []
+
+
+def test_where_a_base_was_loaded_from_is_found_in_its_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    for name, is_local in (("/srv/models/acme", True), ("~/acme", True), ("org/model", False)):
+        path.write_text(json.dumps({"_name_or_path": name}))
+        assert bool(leaks({path.name: path}, {}, [])) is is_local
