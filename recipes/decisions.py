@@ -61,16 +61,33 @@ def bound_policy(policy: GatePolicy, source: Path) -> dict[str, Any]:
     Raises:
         InputError: if a public key cannot be read.
     """
+    values = _without_places(policy)
+    if policy.approval is not None:
+        keys = [read_public_key(source / Path(key).expanduser()) for key in policy.approval.keys]
+        values["approval"]["keys"] = [pem_of(key) for key in keys]
+    return values
+
+
+def _without_places(policy: GatePolicy) -> dict[str, Any]:
     values: dict[str, Any] = policy.model_dump(mode="json", exclude_none=True)
     for family in FAMILIES:
         rules = values.get(family, [])
         for rule in rules if isinstance(rules, list) else [rules]:
             if "release" in rule:
                 rule["release"] = release_name(rule["release"])
-    if policy.approval is not None:
-        keys = [read_public_key(source / Path(key).expanduser()) for key in policy.approval.keys]
-        values["approval"]["keys"] = [pem_of(key) for key in keys]
     return values
+
+
+def is_policy_of(recipe: Mapping[str, Any], bound: Mapping[str, Any]) -> bool:
+    """Return whether a released recipe asks for what a decision's policy asks for.
+
+    Approvers are left out: a recipe names files, and a decision the keys in them.
+    """
+    asked = [_without_places(GatePolicy.model_validate(recipe["gate"])), dict(bound)]
+    for values in asked:
+        if "approval" in values:
+            values["approval"] = {k: v for k, v in values["approval"].items() if k != "keys"}
+    return asked[0] == asked[1]
 
 
 def policy_digest(bound: Mapping[str, Any]) -> str:

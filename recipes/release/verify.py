@@ -31,7 +31,9 @@ from recipes.release import attestations, layout, signature
 from recipes.release.signature import Trusted
 from recipes.release.verdict import Verdict, read_verdict
 
-_PAPERS = (layout.ABOUT, layout.DECISION, layout.MERGE, layout.REPORT, layout.RECORD)
+_PAPERS = (
+    *(layout.ABOUT, layout.DECISION, layout.MERGE, layout.RECIPE, layout.RECORD, layout.REPORT),
+)
 _OPTIONAL = (layout.PRIVACY, layout.EMPIRICAL, layout.GGUF, layout.PROVENANCE, layout.TEST_RESULT)
 _LINE = re.compile(r"([0-9a-f]{64})  ([\x20-\x7e]+)")
 _EPSILON_TOLERANCE = 0.01
@@ -247,6 +249,8 @@ def _evidence_problems(
         empirical=papers.get(layout.EMPIRICAL),
         signer=signing if isinstance(signing, SSlibKey) else None,
     )
+    if not decisions.is_policy_of(papers[layout.RECIPE], papers[layout.DECISION]["policy"]):
+        yield f"{layout.RECIPE} asks for another policy than the one that was decided by"
     if not verdict.may_ship:
         yield f"the gate's decision is {verdict.outcome}, which does not ship"
 

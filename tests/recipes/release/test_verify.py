@@ -230,9 +230,14 @@ def test_papers_that_contradict_the_weights_or_one_another_are_named_whoever_sig
 
 
 def test_a_policy_changed_and_listed_again_is_seen_by_the_key(release: Path, keys: Keys) -> None:
+    was = json.loads((release / "evidence/recipe.json").read_text())["gate"]
     policy = {"accuracy": {"metric": "f1", "at_least": 0.0}}
     edit(release / "evidence/recipe.json", lambda r: r.update(gate=policy))
     assert "changed: evidence/recipe.json" in said_of(release, None)
+    list_again(release)
+    other = "evidence/recipe.json asks for another policy than the one that was decided by"
+    assert other in said_of(release, None)
+    edit(release / "evidence/recipe.json", lambda r: r.update(gate=was, seed=1))
     list_again(release)
     assert verify(release).signed_by is None, "without a key nobody can tell, and it says so"
     [said] = said_of(release, keys.trusted)
@@ -469,6 +474,10 @@ def another_seed(release: Path) -> None:
     edit(release / "evidence/record.json", lambda r: r.update(seed=7))
 
 
+def stray_samples(release: Path) -> None:
+    (release / "evidence/eval/samples/another.jsonl").write_text("")
+
+
 def worse_base(release: Path) -> None:
     task = "question_answering"
     edit(
@@ -499,6 +508,7 @@ def another_gguf(release: Path) -> None:
         (other_base, "record is sha256:"),
         (another_merge, "merge is sha256:"),
         (another_seed, "record is sha256:"),
+        (stray_samples, "evidence/eval/samples/another.jsonl is of no task"),
         (worse_base, "results base/report.json is sha256:"),
         (stop_at_once, "decision.json is about the model"),
         (planted_gguf, "gguf/model-F16.gguf: there is no gguf/gguf.json"),
