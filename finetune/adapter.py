@@ -34,6 +34,7 @@ from finetune.adapter_files import (
 from finetune.checkpoint import Base
 from finetune.config import AdapterConfig
 from finetune.errors import InputError, IntegrityError
+from finetune.tensor_files import open_weights, read_strict_json
 
 __all__ = [
     "RECORD",
@@ -70,6 +71,37 @@ def linear_shapes(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
     }
 
 
+def refuse_unmergeable(base: Base) -> None:
+    """Refuse a base before an adapter is trained on it that nothing could be merged into.
+
+    It can be asked all the same.
+
+    Raises:
+        InputError: if its files are quantised already, or call a linear layer otherwise than the
+            model does.
+    """
+    config = read_strict_json(base.folder / "config.json")
+    if config.get("quantization_config"):
+        raise InputError(
+            f"{base.folder} is quantised already (its config.json has a quantization_config), so "
+            "an adapter of it could never be merged. Name the 16-bit original in "
+            "base.checkpoint; base.quantization: nf4 quantises it as it is loaded"
+        )
+    files = open_weights(base.folder)
+    shapes = {name: entry.shape for file in files for name, entry in file.entries.items()}
+    for name, module in base.model.named_modules():
+        if not isinstance(module, torch.nn.Linear) or name.rpartition(".")[2] in HEADS:
+            continue
+        wanted = (module.out_features, module.in_features)
+        if shapes.get(f"{name}.weight") != wanted:
+            raise InputError(
+                f"the model has a linear layer {name} of shape {wanted}, and the files in "
+                f"{base.folder} have {shapes.get(f'{name}.weight') or 'none of that name'}, so an "
+                "adapter of it could never be merged. Save the whole model anew: "
+                "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(OTHER)"
+            )
+
+
 def inject(base: Base, config: AdapterConfig) -> Any:
     """Put a new, untrained adapter on the base and return the peft model.
 
@@ -77,9 +109,10 @@ def inject(base: Base, config: AdapterConfig) -> Any:
     float32. On a classification base the new head is trained and saved with the adapter.
 
     Raises:
-        InputError: if a target matches no linear layer, there are not so many blocks, or PiSSA is
-            asked of a 4-bit base.
+        InputError: if a target matches no linear layer, there are not so many blocks, PiSSA is
+            asked of a 4-bit base, or no adapter of this base could ever be merged.
     """
+    refuse_unmergeable(base)
     names = linear_names(base.model)
     targets = sorted(names) if config.targets == "all-linear" else list(config.targets)
     unknown = [t for t in targets if t not in names]

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,6 @@ from transformers import (
 from finetune import merge_record
 from finetune import prompt as prompts
 from finetune.adapter_files import CONFIG as ADAPTER_CONFIG
-from finetune.adapter_files import HEADS
 from finetune.adapter_files import WEIGHTS as ADAPTER_WEIGHTS
 from finetune.adapter_files import Head as Head  # what others know it by
 from finetune.config import CheckpointConfig
@@ -185,13 +184,6 @@ def check_files(folder: Path) -> list[TensorFile]:
         raise IntegrityError(
             f"{folder} holds additional_chat_templates, of which one may take the place of the "
             "chat template without a word. Remove that folder from a copy of it"
-        )
-    config = read_strict_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    if isinstance(config, dict) and config.get("quantization_config"):
-        raise InputError(
-            f"{folder} is quantised already (its config.json has a quantization_config), so an "
-            "adapter of it could never be merged. Name the 16-bit original in base.checkpoint; "
-            "base.quantization: nf4 quantises it as it is loaded"
         )
     for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
         is_there = (folder / name).is_file()
@@ -345,7 +337,7 @@ def load(
         InputError: if the folder is a merge that 4-bit would undo, or asks for code to be run.
         IntegrityError: if its files are not in order; see `check_files`.
     """
-    files = check_files(folder)
+    check_files(folder)
     merge_record.refuse_misuse(folder, quantization)
     dtype = dtype or compute_dtype()
     options: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
@@ -367,7 +359,6 @@ def load(
             model = AutoModelForSequenceClassification.from_pretrained(
                 folder, config=config, **options
             )
-    _refuse_other_names(model, files, folder)
     model.requires_grad_(False)
     _stop_where_the_tokenizer_stops(model, tokenizer)
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -385,26 +376,6 @@ def load(
         is_multi_label=is_multi_label,
         prompt=prompt,
     )
-
-
-def _refuse_other_names(model: Any, files: Sequence[TensorFile], folder: Path) -> None:
-    """Refuse files that call a linear layer otherwise than the model: updates find no place there.
-
-    Raises:
-        InputError: naming such a layer.
-    """
-    shapes = {name: entry.shape for file in files for name, entry in file.entries.items()}
-    for name, module in model.named_modules():
-        if not isinstance(module, torch.nn.Linear) or name.rpartition(".")[2] in HEADS:
-            continue
-        wanted = (module.out_features, module.in_features)
-        if shapes.get(f"{name}.weight") != wanted:
-            raise InputError(
-                f"the model has a linear layer {name} of shape {wanted}, and the files in {folder} "
-                f"have {shapes.get(f'{name}.weight') or 'none of that name'}, so an adapter of it "
-                "could never be merged. Save the whole model anew: AutoModelForCausalLM"
-                ".from_pretrained(FOLDER).save_pretrained(OTHER)"
-            )
 
 
 def classification_config(

@@ -61,7 +61,9 @@ def _whom(signer: SignedBy) -> list[str]:
             "It was signed with a key that a certificate vouches for. Have the root certificate "
             "that you trust at hand: **not from this folder or from whoever gave you this "
             "folder**, but from the authority itself. Put it beside this folder, never into it, "
-            "where it would be a file too many. The commands below expect it at `$CA`:",
+            "where it would be a file too many. The certificate had to be valid when the release "
+            f"says in {ABOUT} that it was made; for that time there is the signer's word alone. "
+            "The commands below expect the root at `$CA`:",
             "```sh\nCA=${CA:-../ca.pem}\n```",
         ]
     return [

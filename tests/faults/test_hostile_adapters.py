@@ -527,8 +527,10 @@ def test_further_chat_templates_of_a_base_are_refused(base: Path) -> None:
 
 
 def test_a_base_that_is_quantised_already_is_refused_before_training(base: Path) -> None:
+    loaded = tiny.load_base(base)
     edit(base / "config.json", quantization_config={"quant_method": "bitsandbytes"})
-    check_base_refused(base, "is quantised already .* 16-bit original", InputError)
+    with pytest.raises(InputError, match=r"is quantised already .* 16-bit original"):
+        adapters.inject(loaded, LORA)
 
 
 def test_a_base_whose_files_call_its_layers_otherwise_is_refused_before_training(
@@ -538,8 +540,9 @@ def test_a_base_whose_files_call_its_layers_otherwise_is_refused_before_training
     path = base / "model.safetensors"
     found = {name.removeprefix("model."): t for name, t in load_file(path).items()}
     save_file(found, path, metadata={"format": "pt"})
+    loaded = tiny.load_base(base)  # which can be asked
     with pytest.raises(InputError, match=r"none of that name, so an adapter .* never be merged"):
-        tiny.load_base(base)
+        adapters.inject(loaded, LORA)
 
 
 def test_a_layer_as_wide_as_the_vocabulary_is_a_layer(tmp_path: Path) -> None:
