@@ -165,7 +165,7 @@ def _check_record(path: Path, record: AdapterRecord, values: Mapping[str, Any]) 
         <= known,
         "base is no sha256": not _is(_DIGEST, record.base),
         "head is none that we train": record.head not in get_args(Head),
-        "schema is not 1": values.get("schema") != 1,
+        "schema is not 1": values.get("schema", 1) != 1,
         "a label is no text": not all(isinstance(label, str) for label in record.labels),
         "a label stands twice": len(set(record.labels)) < len(record.labels),
         "is_multi_label is not true or false": not isinstance(record.is_multi_label, bool),
