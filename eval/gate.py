@@ -11,7 +11,7 @@ how many more items would settle it.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from eval.checks import (
@@ -27,7 +27,7 @@ from eval.checks import (
 from eval.decision import Check, Decision, Override
 from eval.policy import FAMILIES, GatePolicy, PrivacyRule, Rule
 from eval.stats import Difference
-from eval.task import Family, Report
+from eval.task import Estimate, Family, Report
 
 __all__ = [
     "Check",
@@ -119,13 +119,8 @@ def decide(
 def _check_rule(
     family: Family, rule: Rule, report: Report, differences: Compared, facts: Facts
 ) -> list[Check]:
-    found = {
-        (task, metric): estimate
-        for task, result in report.tasks.items()
-        if result.family == family
-        for metric, estimate in result.metrics.items()
-    }
-    matches = [place for place in found if rule.metric in (place[1], "/".join(place))]
+    found = figures_of(family, report)
+    matches = places_of(rule, found)
     if len(matches) != 1:
         reason = _why_not_one(family, rule, matches or list(found), is_several=bool(matches))
         return [asked_by(family, rule, key, bound).unseen(reason) for key, bound in rule.bounds()]
@@ -140,6 +135,21 @@ def _check_rule(
             difference = _difference(matches[0], report, others)
             checks.append(check_difference(asked, seen, difference, rule.min_items))
     return checks
+
+
+def figures_of(family: Family, report: Report) -> dict[tuple[str, str], Estimate]:
+    """Return what a report holds of a family, by task and metric."""
+    return {
+        (task, metric): estimate
+        for task, result in report.tasks.items()
+        if result.family == family
+        for metric, estimate in result.metrics.items()
+    }
+
+
+def places_of(rule: Rule, figures: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return which figures a rule names; it is about one, or it is missed."""
+    return [place for place in figures if rule.metric in (place[1], "/".join(place))]
 
 
 def _difference(

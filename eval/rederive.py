@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from eval.decision import Check, Decision
-from eval.gate import Facts, decide
+from eval.gate import Facts, decide, figures_of, places_of
 from eval.policy import FAMILIES, GatePolicy, name_of
 from eval.stats import Difference
 from eval.task import Report
@@ -51,7 +50,7 @@ def departures(
         {place: found for _, place, found in _differences(policy, report, said, of_release=False)},
         epsilon=None if spent is None else spent.value,
         is_private=is_private,
-        facts=replace(_facts(policy, report, said, digests), is_refuted=is_refuted),
+        facts=_facts(policy, report, said, digests, is_refuted=is_refuted),
     )
     wanted = {check.name: check for check in again.checks}
     problems = [f"it lacks the check {name} of its policy" for name in wanted if name not in said]
@@ -69,7 +68,12 @@ def departures(
 
 
 def _facts(
-    policy: GatePolicy, report: Report, said: Mapping[str, Check], digests: Mapping[str, str]
+    policy: GatePolicy,
+    report: Report,
+    said: Mapping[str, Check],
+    digests: Mapping[str, str],
+    *,
+    is_refuted: bool,
 ) -> Facts:
     size, seconds = (
         _figure(said.get(f"budget/{key}"))
@@ -87,6 +91,7 @@ def _facts(
         evidence={
             name: "" if check.passed else check.reason for name, check in named.items() if check
         },
+        is_refuted=is_refuted,
         digests=digests,
     )
 
@@ -97,12 +102,7 @@ def _differences(
     """Yield the differences that were decided on: whose release, which figure, and what it was."""
     for family in FAMILIES:
         for rule in policy.rules(family):
-            places = [
-                f"{task}/{metric}"
-                for task, result in report.tasks.items()
-                for metric in result.metrics
-                if result.family == family and rule.metric in (metric, f"{task}/{metric}")
-            ]
+            places = ["/".join(place) for place in places_of(rule, figures_of(family, report))]
             for key, _ in rule.bounds():
                 check = said.get(name_of(family, rule, key))
                 is_asked = key.endswith("_by") and ("release" in key) is of_release

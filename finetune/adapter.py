@@ -89,10 +89,7 @@ def refuse_unmergeable(base: Base) -> None:
         )
     files = open_weights(base.folder)
     shapes = {name: entry.shape for file in files for name, entry in file.entries.items()}
-    for name, module in base.model.named_modules():
-        if not isinstance(module, torch.nn.Linear) or name.rpartition(".")[2] in HEADS:
-            continue
-        wanted = (module.out_features, module.in_features)
+    for name, wanted in linear_shapes(base.model).items():
         if shapes.get(f"{name}.weight") != wanted:
             raise InputError(
                 f"the model has a linear layer {name} of shape {wanted}, and the files in "
@@ -128,11 +125,8 @@ def inject(base: Base, config: AdapterConfig) -> Any:
             "set base.quantization: none, or adapter.init: default"
         )
     if config.init == "pissa":
-        smallest = min(
-            min(module.in_features, module.out_features)
-            for name, module in base.model.named_modules()
-            if isinstance(module, torch.nn.Linear) and name.rpartition(".")[2] in targets
-        )
+        shapes = linear_shapes(base.model)
+        smallest = min(min(shapes[n]) for n in shapes if n.rpartition(".")[2] in targets)
         if config.rank > smallest:
             raise InputError(
                 f"adapter.rank: {config.rank}, and pissa takes that many singular values of each "

@@ -35,10 +35,11 @@ LEDGER = "ledger.jsonl"
 RECORD = "record.json"
 MERGE = "merged/merge.json"
 
-_OF_THE_RECORD = (
+OF_THE_RECORD = (
     *("recipe", "quantization", "rows", "seed", "is_private", "started", "versions", "machine"),
     *("commit", "privacy_self_test"),
 )
+"""Of a run's record: what is bound as it stands. A release holds it, or nobody could check it."""
 
 NAMED_EVIDENCE = {
     "merge_proof": "merged/merge.json:proof",
@@ -196,10 +197,15 @@ def record_digest(record: Mapping[str, Any]) -> str:
 
     Its name, its state and where its files lay are left out: they change, or do not leave.
     """
-    training = {k: v for k, v in (record.get("training") or {}).items() if k != "resumed_from"}
-    said = {key: record[key] for key in _OF_THE_RECORD if key in record}
+    said = {key: record[key] for key in OF_THE_RECORD if key in record}
+    training = without_path_of_training(record.get("training") or {})
     base, rows = record["base"]["identity"], record["data"]["fingerprint"]
     return fingerprint({**said, "training": training, "base": base, "data": rows})
+
+
+def without_path_of_training(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is on record of a training without where it was resumed from, which is a path."""
+    return {key: value for key, value in training.items() if key != "resumed_from"}
 
 
 def results_digests(evaluation: Path, prefix: str = "") -> dict[str, str]:

@@ -53,7 +53,7 @@ def run_all(run: Run, narrator: Narrator) -> Outcome:
         decision = gate(run, domain, "adapter")
         folder = None
         if decision["passed"] and not approvals.missing(decision):
-            _require_open(run, domain, "adapter")
+            _require_open(run, "adapter")
             folder = merged.merge_run(run, domain, narrator)
             decision = gate(run, domain, "merged")
         return _finish(run, domain, decision, folder)
@@ -96,7 +96,8 @@ def merge_again(
     merging.refuse_wrong_choice(into, storage)
     domain = domains.read(run.recipe, run.source)
     with locked(run.folder):
-        _require_open(run, domain, "adapter")
+        # the file may have been edited since; in `run_all` it was made a moment ago
+        gating.refuse_other(run, domain, "adapter", _require_open(run, "adapter"))
         if into != "original":
             return _merge(run, domain, narrator, storage)
         run = merged.new_candidate(run)
@@ -109,10 +110,9 @@ def _merge(run: Run, domain: Domain, narrator: Narrator, storage: str) -> Outcom
     return _finish(run, domain, gate(run, domain, "merged"), folder)
 
 
-def _require_open(run: Run, domain: Domain, kind: str) -> None:
+def _require_open(run: Run, kind: str) -> dict[str, Any]:
     with undamaged(run.folder):
-        decision = decisions.require_open(run.folder, kind, candidate=gating.identity(run, kind))
-    gating.refuse_other(run, domain, kind, decision)
+        return decisions.require_open(run.folder, kind, candidate=gating.identity(run, kind))
 
 
 def _finish(run: Run, domain: Domain, decision: dict[str, Any], folder: Path | None) -> Outcome:

@@ -19,30 +19,14 @@ from privacy.statement import PrivacyStatement, statement
 from recipes import provenance
 from recipes.card import CardConfig
 from recipes.config import Recipe
-from recipes.decisions import told_by_canaries
+from recipes.decisions import OF_THE_RECORD, told_by_canaries, without_path_of_training
 from recipes.errors import InputError
 from recipes.files import read_json
 from recipes.release.layout import is_model_file
 from recipes.release.verdict import Verdict, read_verdict
 from recipes.run import RECORD, Run, checked_ledger
 
-_RECORD_KEYS = (
-    "schema",
-    "status",
-    "name",
-    "recipe",
-    "quantization",
-    "rows",
-    "seed",
-    "is_private",
-    "started",
-    "finished",
-    "versions",
-    "machine",
-    "commit",
-    "training",
-    "privacy_self_test",
-)
+_RECORD_KEYS = ("schema", "status", "name", *OF_THE_RECORD, "finished", "training")
 """Of a run's record: what may leave. Row ids, sources and whatever is added later stay."""
 
 _LOCAL = re.compile(r"(/|~|\.{1,2}/|[A-Za-z]:[\\/])")
@@ -215,8 +199,8 @@ def public_record(record: Mapping[str, Any], *, revision: str | None) -> dict[st
         revision: of its base on the Hub; None of one that is not there.
     """
     kept = {key: record[key] for key in _RECORD_KEYS if key in record}
-    if "training" in kept:  # where it was resumed from is a path
-        kept["training"] = {k: v for k, v in kept["training"].items() if k != "resumed_from"}
+    if "training" in kept:
+        kept["training"] = without_path_of_training(kept["training"])
     files: dict[str, str] = {}
     for path, digest in record["data"]["files"].items():
         name = without_path(path)
