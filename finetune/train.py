@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import shutil
@@ -98,6 +99,21 @@ def _attention_for(model: Any, examples: Sequence[Example]) -> Iterator[None]:
             model.get_base_model().set_attn_implementation(before)
 
 
+@contextmanager
+def steps_garbage_only() -> Iterator[None]:
+    """Spare the garbage collector what lives as long as the run: model, libraries, rows.
+
+    A walk over all of it took 0.3 s beside a step of 5.5, every few steps, for every step makes
+    objects that it must tell from garbage, a private one twice as many.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def train(
     base: Base,
     examples: Sequence[Example],
@@ -160,6 +176,7 @@ def train(
         whitened(model, base, public_texts) if adapter.whiten_head else nullcontext(),
         _attention_for(model, examples),
         _frozen_blocks_once(trainer, [*examples, *held_back], base, on_rows),
+        steps_garbage_only(),
     ):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         _check_update(before, parameters, schedule)

@@ -217,14 +217,26 @@ class _PerRecordLinear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         per_record, layer = ctx.per_record, ctx.layer
         per_record._check_records(x, layer)
-        with torch.autocast(x.device.type, enabled=False):
-            if layer.weight.requires_grad:
-                # einsum says the same, slower: it parses its equation at every call
-                per_record._add(layer.weight, _by_record(g).mT @ _by_record(x))
-            if layer.bias is not None and layer.bias.requires_grad:
-                per_record._add(layer.bias, _by_record(g).sum(1))
-            grad_x = g @ weight if ctx.needs_input_grad[0] else None
-        return grad_x, None, None, None, None
+        if torch.is_autocast_enabled(x.device.type):
+            # Whoever leaves autocast on around a backward gets the arithmetic of the forward. Asked
+            # first, because entering the context costs more than a small layer's product.
+            with torch.autocast(x.device.type, enabled=False):
+                return _backward(ctx, x, weight, g)
+        return _backward(ctx, x, weight, g)
+
+
+def _backward(
+    ctx: Any, x: Tensor, weight: Tensor, g: Tensor
+) -> tuple[Tensor | None, None, None, None, None]:
+    layer, per_record = ctx.layer, ctx.per_record
+    if layer.weight.requires_grad:
+        # einsum and matmul say the same, slower: they ask at every call what they are to do
+        per_record._add(layer.weight, torch.bmm(_by_record(g).mT, _by_record(x)))
+    if layer.bias is not None and layer.bias.requires_grad:
+        per_record._add(layer.bias, _by_record(g).sum(1))
+    # Last, so that it is still in the cache when autograd adds it to the frozen path's
+    grad_x = g @ weight if ctx.needs_input_grad[0] else None
+    return grad_x, None, None, None, None
 
 
 def _by_record(x: Tensor) -> Tensor:

@@ -186,9 +186,7 @@ class PrivateSteps(_Trainer):  # type: ignore[misc]
             losses = self._record_losses(model, self._prepare_inputs(micro_batch))
             num_records += len(losses)
             gradients = self._record_gradients(losses.sum(), len(losses))
-            clipped, _, _ = clip_and_sum(gradients, self.plan.clipping_norm)
-            for total, part in zip(sums, clipped, strict=True):
-                total += part
+            clip_and_sum(gradients, self.plan.clipping_norm, onto=sums)
         if num_records != batch.num_examples:
             raise PrivacyError(
                 f"{num_records} losses came from a batch of {batch.num_examples} examples. Each "
