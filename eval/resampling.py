@@ -228,6 +228,20 @@ def knows_too_little(draws: NDArray[np.float64], *ends: float) -> bool:
     return any((np.abs(usable - end) <= crumb).mean() > MAX_SATURATED_SHARE for end in ends)
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """What exchanging two models' answers says about their difference."""
+
+    p_value: float
+    """Two-sided, for "exchanging the answers changes nothing"."""
+
+    reach: float
+    """How far from zero exchanges carry the difference, but for ``alpha`` of them.
+
+    The observed difference lies further out exactly where ``p_value`` is ``alpha`` or less.
+    """
+
+
 def exchange_test(
     metric: Metric,
     first: Sequence[Sample],
@@ -236,8 +250,9 @@ def exchange_test(
     *,
     seed: int,
     num_resamples: int,
-) -> float:
-    """Return the two-sided p-value for "exchanging the two models' answers changes nothing".
+    alpha: float,
+) -> Exchange:
+    """Test whether the difference of two models is more than that of their answers exchanged.
 
     The paired permutation test (Fisher 1935; Noreen 1989, chapter 2): where two models are equal
     in law, each exchange of their answers to a unit is as likely as the observed order, so the
@@ -253,20 +268,31 @@ def exchange_test(
         units: what is exchanged as one, per item.
         seed: of the coins.
         num_resamples: most exchanges; no p-value is below ``1 / (1 + num_resamples)``.
+        alpha: level of the reach; needs ``1 / alpha`` exchanges, else the reach is infinite.
     """
     exchanged = _exchanged(metric, first, second, units)
     num_units = int(units.max()) + 1
     [observed] = np.abs(exchanged(np.zeros((1, num_units), dtype=bool)))
     rng = np.random.default_rng(seed)
-    num_drawn = num_exceedances = 0
+    drawn = np.empty(0)
     for k in _parts(num_resamples):
-        differences = np.abs(exchanged(rng.integers(2, size=(k, num_units)).astype(bool)))
-        exceeds = ~(differences < observed - _crumb(observed))  # undefined counts against
-        reached = np.flatnonzero(num_exceedances + exceeds.cumsum() >= NUM_EXCEEDANCES)
+        swapped = rng.integers(2, size=(k, num_units)).astype(bool)
+        drawn = np.append(drawn, np.nan_to_num(np.abs(exchanged(swapped)), nan=math.inf))
+        exceeds = drawn >= observed - _crumb(observed)  # undefined counts against
+        reached = np.flatnonzero(exceeds.cumsum() >= NUM_EXCEEDANCES)
         if reached.size:
-            return NUM_EXCEEDANCES / (num_drawn + int(reached[0]) + 1)
-        num_drawn, num_exceedances = num_drawn + k, num_exceedances + int(exceeds.sum())
-    return (1 + num_exceedances) / (1 + num_resamples)
+            n = int(reached[0]) + 1
+            return Exchange(NUM_EXCEEDANCES / n, _reach(drawn[:n], alpha * n))
+    return Exchange(
+        (1 + int(exceeds.sum())) / (1 + num_resamples),
+        _reach(drawn, alpha * (1 + num_resamples) - 1),
+    )
+
+
+def _reach(drawn: NDArray[np.float64], num_further: float) -> float:
+    """Return the furthest of the exchanges that has so many, rounded down, before it."""
+    rank = math.floor(num_further + 1e-9)  # 0.05 * 20 may come out below 1
+    return float(np.sort(drawn)[::-1][rank]) if 0 <= rank < len(drawn) else math.inf
 
 
 def _exchanged(

@@ -223,7 +223,7 @@ def gaussian_noise(
         A float32 tensor on the CPU.
     """
     noise = torch.empty(math.prod(shape))
-    for block in noise.split(_BLOCK):
+    for block in torch.split(noise, _BLOCK):
         n = len(block)
         u, v = torch.from_numpy(randomness.uniforms(2 * ((n + 1) // 2))).reshape(2, -1)
         # In place from here on: a new tensor for every operation takes a third longer.
@@ -249,7 +249,7 @@ def noisy_mean(
     std = plan.noise_multiplier * plan.clipping_norm
     # One draw for all tensors: by tensor it takes twice as long, and adapters have hundreds.
     noise = gaussian_noise((sum(total.numel() for total in sums),), std, randomness)
-    parts = noise.split([total.numel() for total in sums])
+    parts = torch.split(noise, [total.numel() for total in sums])
     return [
         part.view_as(total).to(total.device).add_(total).div_(plan.denominator)
         for total, part in zip(sums, parts, strict=True)

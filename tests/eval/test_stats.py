@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
 from eval.errors import EvaluationError
-from eval.resampling import DistanceFrom
+from eval.resampling import DistanceFrom, exchange_test
 from eval.stats import (
     Difference,
     clopper_pearson,
@@ -472,6 +472,48 @@ def test_the_exchange_test_is_mcnemar_s_for_a_share() -> None:
     first, second = samples_of([1.0] * 9 + [0.0] * 31), samples_of([0.0] * 9 + [1.0] * 2 + [0] * 29)
     seen = paired_difference(SLOW_MEAN, first, second, num_resamples=2000)
     assert seen.p_value == pytest.approx(mcnemar_exact(9, 2), abs=0.02)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 999),
+    shift=st.floats(0, 0.6),
+    num_resamples=st.sampled_from([19, 20, 99, 100, 399, 1000]),
+    alpha=st.sampled_from([0.05, 0.1, 1 - 0.95]),
+)
+def test_exchanges_reach_the_difference_exactly_where_the_test_does_not_reject_it(
+    seed: int, shift: float, num_resamples: int, alpha: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    first, second = (samples_of(rng.normal(x, 1, size=40).tolist()) for x in (shift, 0.0))
+    observed = abs(slow_mean(first) - slow_mean(second))
+    for metric in (MEAN, SLOW_MEAN):
+        seen = exchange_test(
+            metric,
+            first,
+            second,
+            np.arange(40),
+            seed=seed,
+            num_resamples=num_resamples,
+            alpha=alpha,
+        )
+        assert (seen.reach < observed) == (seen.p_value <= alpha)
+
+
+@pytest.mark.parametrize("ideal", [0.0, 0.3])
+def test_interval_and_p_value_of_a_folded_figure_tell_one_story(ideal: float) -> None:
+    """Percentiles alone hold zero in some of these where the test rejects it."""
+    distance = Metric("distance", DistanceFrom(mean_of("score"), ideal=ideal), False)
+    num_rejected = 0
+    for seed in range(100):
+        rng = np.random.default_rng([seed, 4])
+        first, second = (samples_of(rng.normal(0.5, 1, size=60).tolist()) for _ in range(2))
+        seen = paired_difference(distance, first, second, seed=seed, num_resamples=200)
+        assert seen.p_value is not None
+        assert (seen.low > 0 or seen.high < 0) == (seen.p_value <= 0.05)
+        assert seen.low <= seen.value <= seen.high
+        num_rejected += seen.p_value <= 0.05
+    assert num_rejected > 0
 
 
 def test_a_large_difference_has_a_p_value_that_survives_a_correction_for_forty() -> None:
