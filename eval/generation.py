@@ -76,8 +76,6 @@ class Generator:
         """
         skip = _shared(prompts)
         kept = self._read(torch.tensor([prompts[0][:skip]])) if skip else None
-        if kept is not None and not _is_plain(kept):
-            skip, kept = 0, None
         numbers = range(manner.num_samples)
         for batch in batches(
             [len(prompt) + manner.max_new_tokens for prompt in prompts],
@@ -88,7 +86,7 @@ class Generator:
             if not any(i in wanted for i in batch):
                 continue
             seeds = [_seed_of(f"{manner.seed}:{k}:{names[i]}") for i in batch for k in numbers]
-            replies = self._reply([prompts[i] for i in batch], skip, kept, manner, seeds)
+            replies = self._reply([prompts[i] for i in batch], kept, manner, seeds)
             yield [
                 (i, replies[place * manner.num_samples : (place + 1) * manner.num_samples])
                 for place, i in enumerate(batch)
@@ -97,29 +95,17 @@ class Generator:
     def _reply(
         self,
         prompts: Sequence[list[int]],
-        skip: int,
         kept: DynamicCache | None,
         manner: Manner,
         seeds: Sequence[int],
     ) -> list[str]:
         """Reply to each prompt, S times, in one batch."""
-        B, S = len(prompts), manner.num_samples
-        rest_BT, mask_BT = pad(
-            [prompt[skip:] for prompt in prompts],
-            self._pad_id,
-            self._model.device,
-            on_the_left=True,
-        )
-        prefix_BP = torch.tensor([list(prompt[:skip]) for prompt in prompts], dtype=torch.long)
-        ids_BT = torch.cat([prefix_BP.to(rest_BT), rest_BT], dim=1)
-        mask_BT = torch.cat([torch.ones_like(prefix_BP).to(mask_BT), mask_BT], dim=1)
-        past = None
-        if kept is not None:
-            past = copy.deepcopy(kept)
-            past.batch_repeat_interleave(B)
-        if S > 1 and ids_BT.shape[1] - skip > 1:
-            read = self._read(ids_BT[:, skip:-1], mask_BT[:, :-1], past)
-            past = read if _is_plain(read) else None
+        S = manner.num_samples
+        ids_BT, mask_BT = pad(prompts, self._pad_id, self._model.device, on_the_left=True)
+        past = None if kept is None else _padded(kept, (mask_BT == 0).sum(1).tolist())
+        num_read = 0 if past is None else past.get_seq_length()
+        if S > 1 and ids_BT.shape[1] - num_read > 1:
+            past = self._read(ids_BT[:, num_read:-1], mask_BT[:, :-1], past)
         if S > 1:
             ids_BT, mask_BT = (x.repeat_interleave(S, dim=0) for x in (ids_BT, mask_BT))
             if past is not None:
@@ -153,8 +139,13 @@ class Generator:
         texts = self._tokenizer.batch_decode(new_BT, skip_special_tokens=True)
         return [_before(text, manner.stop) for text in texts]
 
-    def _read(self, ids_BT: Tensor, mask_BT: Tensor | None = None, past: Any = None) -> Any:
-        """Return the keys and values of some tokens, and of what came before them."""
+    def _read(
+        self, ids_BT: Tensor, mask_BT: Tensor | None = None, past: DynamicCache | None = None
+    ) -> DynamicCache | None:
+        """Return the keys and values of some tokens, and of what came before them.
+
+        None of a model that keeps anything else, or nothing.
+        """
         ids_BT = ids_BT.to(self._model.device)
         if mask_BT is None:
             mask_BT = torch.ones_like(ids_BT)
@@ -169,7 +160,8 @@ class Generator:
                 use_cache=True,
                 **{CACHE: past},
             )
-            return getattr(found, CACHE)
+        cache = getattr(found, CACHE, None)
+        return cache if _is_plain(cache) else None
 
     def _stops(self) -> list[int] | None:
         named = self._model.generation_config.eos_token_id
@@ -190,6 +182,23 @@ def _shared(prompts: Sequence[list[int]]) -> int:
 def _is_plain(cache: Any) -> bool:
     """Return whether a model keeps keys and values of all tokens, and nothing else."""
     return isinstance(cache, DynamicCache) and all(type(x) is DynamicLayer for x in cache.layers)
+
+
+def _padded(cache: DynamicCache, num_pads: Sequence[int]) -> DynamicCache:
+    """Return the keys and values of one text of P tokens as the first P columns of a batch.
+
+    The rows are padded on the left, each by its own number of tokens, as if the whole batch had
+    been read so: padding *between* a text and what follows it would widen the distance that a
+    window of attention, or ALiBi, counts in columns. What is pushed out at the end is read again;
+    what stands at the padding's place is masked.
+    """
+    padded = copy.deepcopy(cache)
+    padded.batch_repeat_interleave(len(num_pads))
+    for layer in padded.layers:
+        for x_BHPK in (layer.keys, layer.values):
+            for row, num in enumerate(num_pads):
+                x_BHPK[row] = x_BHPK[row].roll(num, dims=1)
+    return padded
 
 
 def _before(text: str, stop: Sequence[str]) -> str:

@@ -88,6 +88,17 @@ class Scorer:
         if skip == 0 and len(merged) == len(requests):
             yield from self._score_apart(requests, wanted)
             return
+        longest = max(len(request.ids) for request in requests)
+        if self._takes_tries is not False and longest > self._window:
+            _log.warning(
+                "requests of up to %d tokens are read one request at a time: some layers of %s "
+                "see %d tokens back, and shared texts are read once where all is seen",
+                longest,
+                type(self._model).__name__,
+                self._window,
+            )
+            yield from self._score_apart(requests, wanted)
+            return
         if self._takes_tries is None:
             self._takes_tries = self._agrees(requests, merged, skip)
             if not self._takes_tries:
@@ -96,7 +107,7 @@ class Scorer:
                     "texts are read again for each request",
                     type(self._model).__name__,
                 )
-        if not self._takes_tries or self._is_beyond_window(requests):
+        if not self._takes_tries:
             yield from self._score_apart(requests, wanted)
             return
         tries = [build(requests, members, skip) for members in merged]
@@ -233,11 +244,12 @@ class Scorer:
             for (value, num, _), (expected, _, _) in zip(scores, plain, strict=True)
         )
 
-    def _is_beyond_window(self, requests: Sequence[Tokens]) -> bool:
-        """Return whether some layer may not see all of a request; tries know no such window."""
+    @property
+    def _window(self) -> float:
+        """How many tokens back the layer sees that sees the fewest; tries know no such window."""
         config = self._model.config.get_text_config()
         windows = [getattr(config, name, None) for name in _WINDOWS]
-        return max(len(r.ids) for r in requests) > min((w for w in windows if w), default=math.inf)
+        return min((w for w in windows if w), default=math.inf)
 
     def _mask(self, sees_B1NM: Tensor) -> Tensor:
         """Return what the model's attention takes as a mask: bool for sdpa, else added."""
