@@ -7,15 +7,16 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
+from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 
 from finetune.adapter_files import (
     CONFIG,
@@ -77,8 +78,8 @@ def refuse_unmergeable(base: Base) -> None:
     It can be asked all the same.
 
     Raises:
-        InputError: if its files are quantised already, or call a linear layer otherwise than the
-            model does.
+        InputError: if its files are quantised already, or hold a linear layer transposed or under
+            another name than the model does.
     """
     config = read_strict_json(base.folder / "config.json")
     if config.get("quantization_config"):
@@ -90,10 +91,16 @@ def refuse_unmergeable(base: Base) -> None:
     files = open_weights(base.folder)
     shapes = {name: entry.shape for file in files for name, entry in file.entries.items()}
     for name, wanted in linear_shapes(base.model).items():
-        if shapes.get(f"{name}.weight") != wanted:
+        found = shapes.get(f"{name}.weight")
+        if found == wanted[::-1] != wanted:
+            raise InputError(
+                f"{base.folder} holds the linear layer {name} transposed, as GPT-2 does, and an "
+                "adapter of it could never be merged; choose another base. It can be evaluated"
+            )
+        if found != wanted:
             raise InputError(
                 f"the model has a linear layer {name} of shape {wanted}, and the files in "
-                f"{base.folder} have {shapes.get(f'{name}.weight') or 'none of that name'}, so an "
+                f"{base.folder} have {found or 'none of that name'}, so an "
                 "adapter of it could never be merged. Save the whole model anew: "
                 "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(OTHER)"
             )
@@ -110,14 +117,7 @@ def inject(base: Base, config: AdapterConfig) -> Any:
             asked of a 4-bit base, or no adapter of this base could ever be merged.
     """
     refuse_unmergeable(base)
-    names = linear_names(base.model)
-    targets = sorted(names) if config.targets == "all-linear" else list(config.targets)
-    unknown = [t for t in targets if t not in names]
-    if unknown or not targets:
-        raise InputError(
-            f"adapter.targets: {', '.join(unknown) or 'nothing'} matches no linear layer of the "
-            f"base; it has {', '.join(sorted(names))} (or write all-linear)"
-        )
+    targets = _targets(base.model, config.targets)
     if config.init == "pissa" and base.quantization.kind != "none":
         raise InputError(
             "adapter.init: pissa moves the principal part of each weight into the adapter and "
@@ -151,12 +151,55 @@ def inject(base: Base, config: AdapterConfig) -> Any:
         init_lora_weights="pissa" if config.init == "pissa" else True,
         task_type=TaskType.SEQ_CLS if is_classifier else TaskType.CAUSAL_LM,
     )
-    model = get_peft_model(base.model, peft_config)
+    try:
+        model = get_peft_model(base.model, peft_config)
+    except ValueError as error:  # such as a layer of Mamba that is never called as one
+        offered = ", ".join(sorted(targets))
+        raise InputError(f"adapter.targets: {error} (targets are {offered})") from error
     _leave_casting_to_autocast(model, base)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return model
+
+
+def _targets(model: Any, wanted: Literal["all-linear"] | Sequence[str]) -> list[str]:
+    """Return the last parts of the names of the layers to adapt."""
+    names = linear_names(model)
+    experts = _read_as_experts(model, names)
+    targets = sorted(set(names) - experts) if wanted == "all-linear" else list(wanted)
+    offered = ", ".join(sorted(set(names) - experts))
+    unknown = [target for target in targets if target not in names]
+    if unknown or not targets:
+        raise InputError(
+            f"adapter.targets: {', '.join(unknown) or 'nothing'} matches no linear layer of the "
+            f"base; it has {offered} (or write all-linear)"
+        )
+    if found := experts.intersection(targets):
+        raise InputError(
+            f"adapter.targets: {', '.join(sorted(found))}: of a {model.config.model_type}, peft "
+            "adapts its experts by these names, which are no linear layers, so the adapter could "
+            f"not be merged; choose from {offered} (or write all-linear, which leaves them out)"
+        )
+    return targets
+
+
+def _read_as_experts(model: Any, names: Iterable[str]) -> set[str]:
+    """Return the names of linear layers that peft takes to mean a mixture's experts.
+
+    Transformers 5 holds experts in one tensor, and peft turns the names that they had before into
+    that tensor's. In models where some blocks have no experts, or shared ones, linear layers of
+    those names are there too; whoever loads an adapter of them with peft would get another one.
+    """
+    found = set()
+    for name in names:
+        probe = LoraConfig(target_modules=[name])
+        try:
+            convert_peft_config_for_transformers(probe, model, None)
+        except ValueError:  # one of several names that stand for one tensor together
+            found.add(name)
+        found |= {name} - set(probe.target_modules)
+    return found
 
 
 def _leave_casting_to_autocast(model: Any, base: Base) -> None:

@@ -33,7 +33,10 @@ CONFIG = "adapter_config.json"
 RECORD = "assay.json"
 """Beside peft's own files: the base's identity and how it was quantised in training."""
 
-HEADS = ("lm_head", "score", "classifier", "embed_out", "output")
+CLASSIFIERS = ("score", "classifier")
+"""What classification models call their one trained layer."""
+
+HEADS = ("lm_head", *CLASSIFIERS, "embed_out", "output")
 
 MAX_RANK = 8192
 """Twice the largest rank that can be configured: a PiSSA adapter is saved with twice its rank."""

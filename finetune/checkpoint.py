@@ -13,13 +13,13 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import transformers
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -29,9 +29,15 @@ from transformers import (
     GenerationConfig,
     GgufConfig,
 )
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+)
 
 from finetune import merge_record
 from finetune import prompt as prompts
+from finetune.adapter_files import CLASSIFIERS
 from finetune.adapter_files import CONFIG as ADAPTER_CONFIG
 from finetune.adapter_files import WEIGHTS as ADAPTER_WEIGHTS
 from finetune.adapter_files import Head as Head  # what others know it by
@@ -196,6 +202,37 @@ def check_files(folder: Path) -> list[TensorFile]:
     return open_weights(folder)
 
 
+def refuse_other_kinds(folder: Path, head: Head) -> None:
+    """Refuse what is no causal language model, or has no classifier in transformers.
+
+    Encoders have classes of causal models too, which attend to both sides unless they are told to
+    be decoders: what they would be measured at as a base means nothing.
+
+    Raises:
+        InputError: naming the kind of model, or what is wrong with its config.json.
+    """
+    try:
+        kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
+    except (ValueError, KeyError, TypeError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{folder / 'config.json'}: transformers {transformers.__version__} makes no model of "
+            f"it: {reason[:300]}"
+        ) from error
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise InputError(
+            f"{folder} holds a model of the kind {kind!r}, and every recipe adapts a causal "
+            "language model, a classification one too (such as Llama, Qwen, Mistral, Gemma); name "
+            "one in base.checkpoint"
+        )
+    is_classifier = head == "sequence-classification"
+    if is_classifier and kind not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+        raise InputError(
+            f"{folder} holds a model of the kind {kind!r}, on which transformers puts no "
+            "classification head; name another one in base.checkpoint"
+        )
+
+
 def materialize_gguf(path: Path) -> Path:
     """Dequantise a GGUF file once into a 16-bit safetensors folder in the cache; return the folder.
 
@@ -334,10 +371,12 @@ def load(
         dtype: of computation; None takes `compute_dtype`.
 
     Raises:
-        InputError: if the folder is a merge that 4-bit would undo, or asks for code to be run.
+        InputError: if the folder is a merge that 4-bit would undo, asks for code to be run, holds
+            no causal language model, or lacks tensors of it.
         IntegrityError: if its files are not in order; see `check_files`.
     """
     check_files(folder)
+    refuse_other_kinds(folder, head)
     merge_record.refuse_misuse(folder, quantization)
     dtype = dtype or compute_dtype()
     options: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
@@ -351,14 +390,12 @@ def load(
             bnb_4bit_compute_dtype=dtype,
         )
     tokenizer = load_tokenizer(folder, prompt=prompt)
-    if head == "causal-lm":
-        model = AutoModelForCausalLM.from_pretrained(folder, **options)
-    else:
+    kind: Any = AutoModelForCausalLM
+    if head == "sequence-classification":
+        kind = AutoModelForSequenceClassification
         config = classification_config(folder, labels, is_multi_label, tokenizer.pad_token_id)
-        with _no_missing_head_warning():
-            model = AutoModelForSequenceClassification.from_pretrained(
-                folder, config=config, **options
-            )
+        options["config"] = config
+    model = _whole(kind, folder, **options)
     model.requires_grad_(False)
     _stop_where_the_tokenizer_stops(model, tokenizer)
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -406,14 +443,22 @@ def _stop_where_the_tokenizer_stops(model: Any, tokenizer: Any) -> None:
     model.generation_config.pad_token_id = tokenizer.pad_token_id
 
 
-@contextmanager
-def _no_missing_head_warning() -> Iterator[None]:
-    """Silence transformers' report that a classification head is new, which is what was asked."""
+def _whole(kind: Any, folder: Path, **options: Any) -> Any:
+    """Load a model of which the folder holds every tensor, but for a new classification head."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()
-    logging.set_verbosity_error()
+    logging.set_verbosity_error()  # what is missing is said below
     try:
-        yield
+        model, found = kind.from_pretrained(folder, output_loading_info=True, **options)
     finally:
         logging.set_verbosity(before)
+    may_be_new = CLASSIFIERS if kind is AutoModelForSequenceClassification else ()
+    missing = sorted(n for n in found["missing_keys"] if n.rpartition(".")[0] not in may_be_new)
+    if missing:
+        raise InputError(
+            f"{folder} lacks {len(missing)} tensors of a {type(model).__name__} (first "
+            f"{missing[0]}), which would be random numbers; name a whole checkpoint in "
+            "base.checkpoint"
+        )
+    return model

@@ -270,7 +270,11 @@ def _trainer(
         "dataloader_pin_memory": False,
     }
     args = (
-        SFTConfig(**settings, dataset_kwargs={"skip_prepare_dataset": True})
+        SFTConfig(
+            **settings,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            router_aux_loss_coef=0.0,  # routers are frozen, and the loss is ours
+        )
         if is_chat
         else TrainingArguments(**settings)
     )

@@ -59,6 +59,7 @@ def check(recipe: Recipe, folder: Path, *, num_shown: int) -> Checkup:
 
     domain = domains.read(recipe, folder)
     base_folder = checkpoints.resolve(recipe.base)
+    checkpoints.refuse_other_kinds(base_folder, domain.head)
     tokenizer = checkpoints.load_tokenizer(base_folder, prompt=recipe.adapter.prompt)
     stops = checkpoints.stop_ids_of(base_folder, tokenizer)
     rows = [*domain.parts.train, *domain.parts.validation]
@@ -129,6 +130,7 @@ def plan(recipe: Recipe, folder: Path) -> dict[str, Any]:
 
     domain = domains.read(recipe, folder)
     base_folder = checkpoints.resolve(recipe.base)
+    checkpoints.refuse_other_kinds(base_folder, domain.head)
     size = sum(p.stat().st_size for p in base_folder.glob("*.safetensors"))
     num_rows = len(domain.parts.train) + recipe.data.canaries
     per_epoch = math.ceil(num_rows / recipe.train.batch_size)

@@ -36,33 +36,46 @@ def make_tokenizer(*, chat_template: str | None = CHATML) -> Any:
     return wrapped
 
 
-def make_base(folder: Path, *, seed: int = 0, max_shard_size: str = "1GB", **sizes: Any) -> Path:
+def make_base(
+    folder: Path,
+    *,
+    kind: str | None = None,
+    seed: int = 0,
+    max_shard_size: str = "1GB",
+    **sizes: Any,
+) -> Path:
     """Write a checkpoint folder: config, bfloat16 safetensors, tokenizer; the same for a seed.
 
     All linear layers are multiples of 64 in width, so that NF4's blocks fit. ``sizes`` override
-    fields of the model's configuration.
+    fields of the model's configuration; with ``kind``, the ``model_type`` of another architecture,
+    they are all of it that has to do with size.
     """
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     tokenizer = make_tokenizer()
-    settings = {
+    common = {
         "vocab_size": len(tokenizer),
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "initializer_range": 0.1,  # far from uniform, so that a wrong weight shows
+    }
+    llama = {
         "hidden_size": 64,
         "intermediate_size": 128,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 4,
         "max_position_embeddings": 1024,
-        "bos_token_id": None,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
         "tie_word_embeddings": True,
-        "initializer_range": 0.1,  # far from uniform, so that a wrong weight shows
     }
+    settings = common | ({} if kind else llama) | sizes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(LlamaConfig(**(settings | sizes))).to(torch.bfloat16)
+        config = CONFIG_MAPPING[kind or "llama"](**settings)
+        model = AutoModelForCausalLM.from_config(config).to(torch.bfloat16)
     model.save_pretrained(folder, max_shard_size=max_shard_size)
     tokenizer.save_pretrained(folder)
     return folder

@@ -194,6 +194,45 @@ def test_a_tokenizer_that_cannot_stop_is_refused(copy_of_base: Path) -> None:
         checkpoint.load_tokenizer(copy_of_base)
 
 
+def edited(folder: Path, **fields: Any) -> Path:
+    """Change fields of a checkpoint's config.json; None takes one out."""
+    path = folder / "config.json"
+    values = json.loads(path.read_text()) | fields
+    path.write_text(json.dumps({k: v for k, v in values.items() if v is not None}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"model_type": "unheard-of"},
+            r"config.json: transformers .* makes no model of it: .*unhe",
+        ),
+        ({"model_type": None}, "config.json: transformers .* makes no model of it: Unrecognized"),
+        ({"hidden_size": "wide"}, "makes no model of it: Validation error for field 'hidden_size'"),
+        ({"num_hidden_layers": 3}, r"lacks 9 tensors of a LlamaForCausalLM \(first model.layers.2"),
+        ({"model_type": "bert"}, "of the kind 'bert', and every recipe adapts a causal"),
+        ({"model_type": "t5"}, "of the kind 't5', and every recipe adapts a causal"),
+    ],
+)
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_what_is_no_whole_causal_language_model_is_refused(
+    copy_of_base: Path, fields: dict[str, Any], message: str, quantization: Any
+) -> None:
+    with pytest.raises(InputError, match=message):
+        checkpoint.load(edited(copy_of_base, **fields), quantization=quantization)
+
+
+def test_a_kind_of_model_without_classifier_is_refused_for_one(copy_of_base: Path) -> None:
+    edited(copy_of_base, model_type="granite")
+    assert checkpoint.load(copy_of_base, quantization="none").labels == ()
+    with pytest.raises(InputError, match="'granite', on which transformers puts no"):
+        checkpoint.load(
+            copy_of_base, quantization="none", head="sequence-classification", labels=("a", "b")
+        )
+
+
 @pytest.mark.parametrize(
     ("vendor", "flags", "expected"),
     [
