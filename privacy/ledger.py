@@ -133,7 +133,7 @@ def verify(path: str | os.PathLike[str]) -> LedgerSummary:
         raise LedgerError(f"{name}: a line lacks what every ledger holds: {error}") from error
 
 
-Witness = Callable[[Sequence[str]], None]
+Listener = Callable[[Sequence[str]], None]
 """Is told the hashes of all lines of a ledger, the header's first; may refuse by an exception."""
 
 
@@ -146,7 +146,7 @@ class Ledger:
         self.is_private = summary.is_private
         self._hashes = list(summary.hashes)
         self._size_bytes = summary.size_bytes
-        self._witness: Witness | None = None
+        self._witness: Listener | None = None
 
     @classmethod
     def open(
@@ -220,7 +220,7 @@ class Ledger:
         """Number of the charge whose line has this hash (0: the header), or None if none has."""
         return self._hashes.index(head) if head in self._hashes else None
 
-    def tell(self, witness: Witness) -> None:
+    def tell(self, witness: Listener) -> None:
         """Tell somebody outside of the run's folder of all charges: now, and each before its use.
 
         Raises:
