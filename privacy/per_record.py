@@ -230,8 +230,11 @@ def _backward(
 ) -> tuple[Tensor | None, None, None, None, None]:
     layer, per_record = ctx.layer, ctx.per_record
     if layer.weight.requires_grad:
+        left = _by_record(g).mT
+        if left.shape[1] < weight.shape[1]:  # LoRA's A: few rows, read more than once
+            left = left.contiguous()
         # einsum and matmul say the same, slower: they ask at every call what they are to do
-        per_record._add(layer.weight, torch.bmm(_by_record(g).mT, _by_record(x)))
+        per_record._add(layer.weight, torch.bmm(left, _by_record(x)))
     if layer.bias is not None and layer.bias.requires_grad:
         per_record._add(layer.bias, _by_record(g).sum(1))
     # Last, so that it is still in the cache when autograd adds it to the frozen path's
