@@ -35,9 +35,9 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
 
-from finetune import merge_record
+from finetune import chat_template, merge_record
 from finetune import prompt as prompts
-from finetune.adapter_files import CLASSIFIERS
+from finetune.adapter_files import CLASSIFIERS, template_digest, template_of
 from finetune.adapter_files import CONFIG as ADAPTER_CONFIG
 from finetune.adapter_files import WEIGHTS as ADAPTER_WEIGHTS
 from finetune.adapter_files import Head as Head  # what others know it by
@@ -314,7 +314,9 @@ def _multiplies_bfloat16_fast(cpuinfo: str) -> bool:
 
 
 def load_tokenizer(folder: Path, *, prompt: str | None = None) -> Any:
-    """Load the tokenizer of a checkpoint folder; give it a padding token if it has none.
+    """Load the tokenizer of a checkpoint folder, with a padding token and a chat template.
+
+    Where it has none, or its template takes no system turn, it is given one (`chat_template`).
 
     Args:
         folder: of the checkpoint.
@@ -325,18 +327,25 @@ def load_tokenizer(folder: Path, *, prompt: str | None = None) -> Any:
         raise InputError(f"the tokenizer in {folder} has no end-of-sequence token to stop at")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked by position, never by id
+    chat_template.fit(tokenizer)
     if prompt is not None:
         prompts.put_around(tokenizer, prompt)
     return tokenizer
 
 
 def copy_tokenizer(folder: Path, out: Path, *, prompt: str | None) -> None:
-    """Copy the tokenizer's files byte for byte; with a prompt, as `prompts.save` writes them."""
+    """Copy the tokenizer's files byte for byte, and write what it was given beyond them.
+
+    That is a prompt (as `prompts.save` writes it), and a chat template.
+    """
     for name in TOKENIZER_FILES:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, out / name)
+    tokenizer = load_tokenizer(folder, prompt=prompt)
     if prompt is not None:
-        prompts.save(load_tokenizer(folder, prompt=prompt), out)
+        prompts.save(tokenizer, out)
+    if template_digest(tokenizer.chat_template) != template_of(folder):
+        (out / "chat_template.jinja").write_text(tokenizer.chat_template, encoding="utf-8")
 
 
 def stop_ids_of(folder: Path, tokenizer: Any) -> frozenset[int]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
+import jinja2
 import torch
 from torch import Tensor
 
@@ -57,24 +58,23 @@ class Example:
         return self.label is not None or self.num_supervised > 0
 
 
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] }}"
-    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}Assistant:{% endif %}"
-)
-"""For base models that come without a chat template; it is saved with the tokenizer.
-The line end is an expression because transformers' Jinja drops one that follows a block."""
-
-
 def render(tokenizer: Any, messages: Sequence[Message], *, is_prompt: bool) -> str:
-    """Return the chat as text; with ``is_prompt``, up to where the assistant's next words begin."""
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = PLAIN_TEMPLATE
-    return str(
-        tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=is_prompt
+    """Return the chat as text; with ``is_prompt``, up to where the assistant's next words begin.
+
+    Raises:
+        InputError: if the chat template refuses these messages.
+    """
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=is_prompt
+            )
         )
-    )
+    except jinja2.TemplateError as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise InputError(
+            f"the chat template refuses a chat with the roles {roles}: {error}"
+        ) from error
 
 
 def encode_chat(
@@ -88,15 +88,15 @@ def encode_chat(
     """Encode a chat, with the loss on assistant turns and the stop token after each.
 
     Args:
-        tokenizer: with its chat template, or none for a plain one.
+        tokenizer: with a chat template.
         messages: at least one of them by the assistant.
         id: of the row, for messages to the user.
         max_length: tokens beyond it are cut off and, where supervised, counted in ``num_cut``.
         stop_ids: token ids at which generation ends.
 
     Raises:
-        InputError: if there is no assistant turn, or if the template rewrites earlier turns, so
-            that the text up to a turn is no prefix of the whole.
+        InputError: if there is no assistant turn, or if the template refuses the chat or rewrites
+            earlier turns, so that the text up to a turn is no prefix of the whole.
     """
     ids: list[int] = []
     supervised: list[bool] = []
@@ -105,8 +105,11 @@ def encode_chat(
     for number, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before = render(tokenizer, messages[:number], is_prompt=True)
-        after = render(tokenizer, messages[: number + 1], is_prompt=False)
+        try:
+            before = render(tokenizer, messages[:number], is_prompt=True)
+            after = render(tokenizer, messages[: number + 1], is_prompt=False)
+        except InputError as error:
+            raise InputError(f"row {id}: {error}") from error
         if not before.startswith(done) or not after.startswith(before):
             raise InputError(
                 f"row {id}: the chat template rewrites earlier turns, so the tokens of a turn "

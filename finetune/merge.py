@@ -233,7 +233,7 @@ def _write(
                 "largest_weight": written.max_abs,
             },
             "identity": checkpoints.identity(scratch),
-            "chat_template": adapter_files.template_of(base_folder),
+            "chat_template": adapter_files.template_of(scratch),
             "update_survival": survival(written.changes),
             "tensors": written.counts,
             "adapter_tensors_used_once": sorted(written.used),

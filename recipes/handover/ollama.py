@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 
 from finetune import checkpoint as checkpoints
+from finetune.adapter_files import template_of
 from recipes.errors import InputError
 
 _GO_CHATML = """{{- range .Messages }}<|im_start|>{{ .Role }}
@@ -72,7 +73,7 @@ def chatml(chat: tuple[tuple[str, str], ...]) -> str:
 
 def _default_system(tokenizer: Any, folder: Path) -> str | None:
     """Return the system text that the template adds to a chat without one, or None."""
-    if tokenizer.chat_template is None:
+    if not template_of(folder):
         raise InputError(f"{folder} has no chat template, so Ollama would have to guess one")
     alone = _rendered(tokenizer, (("user", "Hello."),), folder)
     lead = alone.removesuffix(chatml((("user", "Hello."),)))

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from finetune.adapter_files import template_of
 from recipes.errors import InputError
 from recipes.handover import adapters, finding, gguf
 from recipes.handover.finding import Finding
@@ -56,7 +57,7 @@ def _of_merged(folder: Path, config: dict[str, Any]) -> list[Finding]:
     defaults = _sampling_defaults(folder)
     length = config.get("max_position_embeddings")
     context = f" --max-model-len {length}" if isinstance(length, int) and length <= 8192 else ""
-    has_template = _has_chat_template(folder)
+    has_template = bool(template_of(folder))
     chat = "" if has_template else " It has no chat template, so only completions, not chats."
     told = (
         f"generation_config.json sets {', '.join(defaults)}, which the engine would apply to every "
@@ -191,13 +192,6 @@ def _sampling_defaults(folder: Path) -> list[str]:
         "min_p": None,
     }
     return [k for k, default in plain.items() if told.get(k) not in (None, default)]
-
-
-def _has_chat_template(folder: Path) -> bool:
-    if (folder / "chat_template.jinja").is_file():
-        return True
-    path = folder / "tokenizer_config.json"
-    return path.is_file() and "chat_template" in json.loads(path.read_text(encoding="utf-8"))
 
 
 def _dtype(config: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ import torch
 from eval.classifier import Classifier
 from eval.model import LanguageModel
 from finetune import checkpoint as checkpoints
+from finetune.adapter_files import template_of
 from finetune.errors import IntegrityError
 from recipes.errors import InputError
 from recipes.handover import server
@@ -87,8 +88,7 @@ def smoke(folder: Path, *, timeout_seconds: float = 600) -> Smoke:
 
 
 def _smoke_chat(folder: Path, timeout_seconds: float) -> Smoke:
-    tokenizer = checkpoints.load_tokenizer(folder)
-    if tokenizer.chat_template is None:
+    if not template_of(folder):
         raise InputError(f"{folder} has no chat template, so no server can put a chat to it")
     start = time.monotonic()
     try:
@@ -110,7 +110,7 @@ def _smoke_chat(folder: Path, timeout_seconds: float) -> Smoke:
                 f"with {answer.strip()!r}, and evaluated it answers {want!r}; compare the chat "
                 "template, the stop tokens and generation_config.json of the two"
             )
-    num_tokens = sum(len(tokenizer(answer)["input_ids"]) for answer in answers)
+    num_tokens = sum(len(base.tokenizer(answer)["input_ids"]) for answer in answers)
     return Smoke(
         f"transformers serve {importlib.metadata.version('transformers')}",
         "chat completions over HTTP",

@@ -139,5 +139,4 @@ def _write_special(writer: gguf.GGUFWriter, folder: Path, tokenizer: Any) -> Non
     whole = tokenizer("a")["input_ids"]
     writer.add_add_bos_token(whole[: len(whole) - len(bare)][:1] == [tokenizer.bos_token_id])
     writer.add_add_eos_token(whole != bare and whole[-1] == tokenizer.eos_token_id)
-    if tokenizer.chat_template is not None:
-        writer.add_chat_template(tokenizer.chat_template)
+    writer.add_chat_template(tokenizer.chat_template)

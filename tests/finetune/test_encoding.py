@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finetune import chat_template
 from finetune.encoding import (
     MAX_PADDING,
-    PLAIN_TEMPLATE,
     Example,
     Message,
     collate,
@@ -22,6 +22,13 @@ from finetune.encoding import (
 )
 from finetune.errors import InputError
 from tests import tiny
+from tests.finetune.test_chat_template import GEMMA
+
+
+@pytest.fixture
+def gemma() -> Any:
+    return tiny.make_tokenizer(chat_template=GEMMA)
+
 
 TOKENIZER = tiny.make_tokenizer()
 STOP = frozenset([TOKENIZER.eos_token_id])
@@ -145,16 +152,25 @@ def test_a_chat_without_an_assistant_is_refused() -> None:
             encode(messages)
 
 
-def test_a_base_without_a_template_gets_a_plain_one_that_stops() -> None:
-    tokenizer = tiny.make_tokenizer(chat_template=None)
+def test_the_plain_template_has_its_stop_token_learned() -> None:
+    tokenizer = tiny.make_tokenizer(chat_template=chat_template.PLAIN)
     example = encode(chat("hi", "hello", "why?", "so."), tokenizer)
-    assert tokenizer.chat_template == PLAIN_TEMPLATE  # it is saved with the tokenizer
     assert marked(tokenizer, example) == [
         ("User: hi\nAssistant:", False),
         (" hello<|im_end|>", True),
         ("\nUser: why?\nAssistant:", False),
         (" so.<|im_end|>", True),
     ]
+
+
+def test_a_chat_that_the_template_refuses_is_named(gemma: Any) -> None:
+    twice = [
+        {"role": "user", "content": "a"},
+        {"role": "user", "content": "b"},
+        {"role": "assistant", "content": "c"},
+    ]
+    with pytest.raises(InputError, match=r"row row-7: the chat template refuses .*user, user: Con"):
+        encode(twice, gemma)  # type: ignore[arg-type]
 
 
 @given(turns, st.integers(1, 150))

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from tests import tiny
 from tests.cli import assay_here, write_recipe
+from tests.finetune.test_chat_template import GEMMA
 
 pytestmark = pytest.mark.slow
 
@@ -67,3 +69,23 @@ def test_a_base_that_cannot_be_adapted_is_refused_before_it_is_trained(
     done = assay_here("run", "recipe.yaml", folder=tmp_path)
     assert done.code == 2
     assert re.search(message, done.said)
+
+
+@pytest.mark.parametrize("template", [None, GEMMA], ids=["none", "without system turns"])
+@pytest.mark.parametrize("kind", ["qa", "classification"])
+def test_a_base_whose_template_does_not_fit_is_trained_asked_and_merged_with_one_that_does(
+    tmp_path: Path, kind: str, template: str | None
+) -> None:
+    base = tiny.make_base(tmp_path / "base")
+    (base / "chat_template.jinja").unlink()
+    if template:
+        (base / "chat_template.jinja").write_text(template)
+    write_recipe(tmp_path, kind, base)
+    done = assay_here("run", "recipe.yaml", "--json", folder=tmp_path)
+    assert done.code == 0, done.err
+    merged = tmp_path / "runs" / "a-run" / "merged"
+    loaded = AutoTokenizer.from_pretrained(merged)
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
+    assert "Be brief." in loaded.apply_chat_template(chat, tokenize=False)
+    assert assay_here("ship", "runs/a-run", "-o", "out", "--unsigned", folder=tmp_path).code == 0
+    assert assay_here("verify", "out", folder=tmp_path).code == 0
