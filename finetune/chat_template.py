@@ -23,7 +23,7 @@ The line end is an expression because transformers' Jinja drops one that follows
 _FOLD = (
     "{%- if messages | length > 1 and messages[0]['role'] == 'system' and"
     " messages[1]['role'] == 'user' -%}"
-    "{%- set messages = [{'role': 'user', 'content': messages[0]['content'] + '\n\n' +"
+    "{%- set messages = [{'role': 'user', 'content': messages[0]['content'] + '\\n\\n' +"
     " messages[1]['content']}] + messages[2:] -%}{%- endif -%}"
 )
 """Before a template that takes no system turn: it opens the first user turn instead."""
