@@ -344,8 +344,10 @@ def copy_tokenizer(folder: Path, out: Path, *, prompt: str | None) -> None:
     tokenizer = load_tokenizer(folder, prompt=prompt)
     if prompt is not None:
         prompts.save(tokenizer, out)
-    if template_digest(tokenizer.chat_template) != template_of(folder):
-        (out / "chat_template.jinja").write_text(tokenizer.chat_template, encoding="utf-8")
+    template = tokenizer.chat_template
+    # several by name are a mapping, are not changed, and stand in the files that were copied
+    if isinstance(template, str) and template_digest(template) != template_of(folder):
+        (out / "chat_template.jinja").write_text(template, encoding="utf-8")
 
 
 def stop_ids_of(folder: Path, tokenizer: Any) -> frozenset[int]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -96,3 +97,17 @@ def test_a_template_that_fits_is_copied_byte_for_byte(tiny_base: Path, tmp_path:
     checkpoint.copy_tokenizer(tiny_base, tmp_path, prompt=None)
     name = "chat_template.jinja"
     assert (tmp_path / name).read_bytes() == (tiny_base / name).read_bytes()
+
+
+def test_several_templates_by_name_go_along_as_they_are(tiny_base: Path, tmp_path: Path) -> None:
+    base, out = tmp_path / "base", tmp_path / "out"
+    shutil.copytree(tiny_base, base)
+    out.mkdir()
+    (base / "chat_template.jinja").unlink()
+    path = base / "tokenizer_config.json"
+    named = [{"name": "default", "template": GEMMA}, {"name": "tool_use", "template": MISTRAL}]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": named}))
+    checkpoint.copy_tokenizer(base, out, prompt=None)
+    loaded = AutoTokenizer.from_pretrained(out).chat_template
+    assert loaded == {"default": GEMMA, "tool_use": MISTRAL}
+    assert template_of(out) == template_of(base)
