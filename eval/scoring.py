@@ -85,29 +85,8 @@ class Scorer:
         if skip and (skip < _WORTH_KEEPING or len(merged) == 1):
             skip = 0
             merged = groups(requests, skip, max_nodes=_MAX_NODES, width=self._width)
-        if skip == 0 and len(merged) == len(requests):
-            yield from self._score_apart(requests, wanted)
-            return
-        longest = max(len(request.ids) for request in requests)
-        if self._takes_tries is not False and longest > self._window:
-            _log.warning(
-                "requests of up to %d tokens are read one request at a time: some layers of %s "
-                "see %d tokens back, and shared texts are read once where all is seen",
-                longest,
-                type(self._model).__name__,
-                self._window,
-            )
-            yield from self._score_apart(requests, wanted)
-            return
-        if self._takes_tries is None:
-            self._takes_tries = self._agrees(requests, merged, skip)
-            if not self._takes_tries:
-                _log.warning(
-                    "%s is read one request at a time: it cannot take tree attention, so shared "
-                    "texts are read again for each request",
-                    type(self._model).__name__,
-                )
-        if not self._takes_tries:
+        is_apart = skip == 0 and len(merged) == len(requests)
+        if is_apart or not self._may_merge(requests, merged, skip):
             yield from self._score_apart(requests, wanted)
             return
         tries = [build(requests, members, skip) for members in merged]
@@ -124,6 +103,32 @@ class Scorer:
             if skip and kept is None:
                 kept = self._read_prefix(prefix)
             yield self._read_tries([tries[b] for b in batch], requests, skip, kept)
+
+    def _may_merge(
+        self, requests: Sequence[Tokens], merged: Sequence[Sequence[int]], skip: int
+    ) -> bool:
+        """Return whether these requests can be read as tries; the log says why not."""
+        if self._takes_tries is False:
+            return False
+        longest = max(len(request.ids) for request in requests)
+        if longest > self._window:
+            _log.warning(
+                "requests of up to %d tokens are read one request at a time: some layers of %s "
+                "see %d tokens back, and shared texts are read once where all is seen",
+                longest,
+                type(self._model).__name__,
+                self._window,
+            )
+            return False
+        if self._takes_tries is None:
+            self._takes_tries = self._agrees(requests, merged, skip)
+            if not self._takes_tries:
+                _log.warning(
+                    "%s is read one request at a time: it cannot take tree attention, so shared "
+                    "texts are read again for each request",
+                    type(self._model).__name__,
+                )
+        return self._takes_tries
 
     def _score_apart(self, requests: Sequence[Tokens], wanted: Collection[int]) -> _Found:
         for batch in batches(

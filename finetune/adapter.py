@@ -167,8 +167,9 @@ def _targets(model: Any, wanted: Literal["all-linear"] | Sequence[str]) -> list[
     """Return the last parts of the names of the layers to adapt."""
     names = linear_names(model)
     experts = _read_as_experts(model, names)
-    targets = sorted(set(names) - experts) if wanted == "all-linear" else list(wanted)
-    offered = ", ".join(sorted(set(names) - experts))
+    others = sorted(set(names) - experts)
+    targets = others if wanted == "all-linear" else list(wanted)
+    offered = ", ".join(others)
     unknown = [target for target in targets if target not in names]
     if unknown or not targets:
         raise InputError(

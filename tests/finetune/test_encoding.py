@@ -24,12 +24,6 @@ from finetune.errors import InputError
 from tests import tiny
 from tests.finetune.test_chat_template import GEMMA
 
-
-@pytest.fixture
-def gemma() -> Any:
-    return tiny.make_tokenizer(chat_template=GEMMA)
-
-
 TOKENIZER = tiny.make_tokenizer()
 STOP = frozenset([TOKENIZER.eos_token_id])
 
@@ -163,14 +157,14 @@ def test_the_plain_template_has_its_stop_token_learned() -> None:
     ]
 
 
-def test_a_chat_that_the_template_refuses_is_named(gemma: Any) -> None:
+def test_a_chat_that_the_template_refuses_is_named() -> None:
     twice = [
         {"role": "user", "content": "a"},
         {"role": "user", "content": "b"},
         {"role": "assistant", "content": "c"},
     ]
     with pytest.raises(InputError, match=r"row row-7: the chat template refuses .*user, user: Con"):
-        encode(twice, gemma)  # type: ignore[arg-type]
+        encode(twice, tiny.make_tokenizer(chat_template=GEMMA))  # type: ignore[arg-type]
 
 
 @given(turns, st.integers(1, 150))
