@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from finetune.checkpoint import Base
-from finetune.proof import logits_on
+from finetune.encoding import collate, encode_text
+from finetune.proof import MAX_TOKENS
 
 _SHRINKAGE = 0.1  # of the mean energy of a direction, added to each: fewer texts than directions
 
@@ -75,14 +76,29 @@ def whitening(features_ND: Tensor) -> Tensor:
     return map_DD.float()
 
 
+@torch.no_grad()
 def _features(model: Any, head: nn.Module, base: Base, texts: Sequence[str]) -> Tensor:
-    """Return what the head sees at the last token of each text."""
+    """Return what the head sees at the last token of each text, ``(N, D)``, in any order."""
+    examples = [
+        encode_text(base.tokenizer, text, id=f"public text {number}", max_length=MAX_TOKENS)
+        for number, text in enumerate(texts)
+    ]
+    batch = collate(examples, pad_id=base.tokenizer.pad_token_id, max_tokens=1024)
+    device = next(model.parameters()).device
+    is_bf16 = base.quantization.compute_dtype == "bfloat16"
     seen: list[Tensor] = []
-    handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0, -1].float()))
+    handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float()))
     was_training = model.training
+    model.eval()
+    found: list[Tensor] = []
     try:
-        logits_on(base, model, texts)
+        with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
+            for micro_batch in batch.micro_batches:
+                ids, mask = (micro_batch[n].to(device) for n in ("input_ids", "attention_mask"))
+                model(input_ids=ids, attention_mask=mask)
+                features_BTD = seen.pop()
+                found.append(features_BTD[torch.arange(len(ids)), mask.sum(1) - 1])
     finally:
         handle.remove()
         model.train(was_training)
-    return torch.stack(seen)
+    return torch.cat(found)

@@ -9,12 +9,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from finetune import adapter as adapters
 from finetune.config import AdapterConfig, TrainConfig
 from finetune.errors import InputError
 from finetune.train import train
-from finetune.whitened_head import whitened, whitening
+from finetune.whitened_head import _features, whitened, whitening
 from tests import tiny
 
 TEXTS = ("Where is my card?", "How much is a transfer?", "Thank you!", "No.")
@@ -52,6 +53,18 @@ def test_many_features_are_whitened_but_for_the_shrinkage() -> None:
     torch.testing.assert_close(
         energies / energies.sum(), expected / expected.sum(), rtol=1e-3, atol=1e-4
     )
+
+
+def test_features_are_those_of_each_text_alone(base: Any) -> None:
+    model = tiny.as_if_trained(adapters.inject(base, WHITENED))
+    heads = [m for m in model.get_base_model().score.modules() if isinstance(m, nn.Linear)]
+    [head] = [m for m in heads if m.weight.requires_grad]
+    together = _features(model, head, base, TEXTS)
+    alone = torch.cat([_features(model, head, base, [text]) for text in TEXTS])
+    assert together.shape == alone.shape
+    for row in alone:
+        assert float((together - row).abs().amax(1).min()) < 1e-5
+    assert float((together[0] - together[1]).abs().max()) > 1e-3
 
 
 def test_the_folded_head_answers_as_the_whitened_one_did(base: Any) -> None:
