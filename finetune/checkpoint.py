@@ -7,6 +7,7 @@ and no code that comes with a checkpoint is run.
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import json
 import os
@@ -280,15 +281,28 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h; see mallopt(3)
+
+
 def prepare_cpu(num_threads: int | None) -> None:
     """Let torch use ``num_threads`` (None: the cores that this process may use), without denormals.
 
     Call it before any other work of torch, because its worker threads inherit the setting. As a
     model learns, most of its gradients shrink below the smallest normal float, and a processor
     computes with such numbers many times slower.
+
+    And what is freed stays with the process, where the C library is glibc. By itself it gives the
+    activations of each micro-batch back to the kernel and asks for them again at the next, in
+    pages of 4 KB: up to 670,000 page faults were counted in one step of 16 rows, and 2 s of its 27.
     """
     torch.set_flush_denormal(True)
     torch.set_num_threads(num_threads or len(os.sched_getaffinity(0)))
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):
+        # Setting either ends the adjustment of both. Blocks above 32 MB, the most that it takes,
+        # are mapped one by one and given back, as before.
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
+        libc.mallopt(_M_TRIM_THRESHOLD, -1)  # never
 
 
 def compute_dtype() -> torch.dtype:

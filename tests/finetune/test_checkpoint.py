@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -363,3 +366,24 @@ def test_what_a_loader_takes_from_beside_the_weights_is_part_of_the_identity(
     before = checkpoint.identity(base)
     (base / name).write_text('{"max_new_tokens": 1}')
     assert checkpoint.identity(base) != before
+
+
+ACTIVATIONS_OF_TWO_STEPS = """
+import resource
+import torch
+from finetune.checkpoint import prepare_cpu
+prepare_cpu(1)
+def step():
+    [torch.ones(2**20) for _ in range(64)]
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+step()
+print("faults", resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif("glibc" not in platform.libc_ver(), reason="needs glibc's allocator")
+def test_what_a_step_frees_is_there_for_the_next() -> None:
+    command = [sys.executable, "-c", ACTIVATIONS_OF_TWO_STEPS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout.split("faults")[1]) < 16_000  # its 256 MB are 65,536 pages
