@@ -173,7 +173,9 @@ def train(
     checkpoint = last_checkpoint(folder / "checkpoints")
     began = time.monotonic()
     with (
-        whitened(model, base, public_texts) if adapter.whiten_head else nullcontext(),
+        whitened(model, base, public_texts, config.max_length)
+        if adapter.whiten_head
+        else nullcontext(),
         _attention_for(model, examples),
         _frozen_blocks_once(trainer, [*examples, *held_back], base, on_rows),
         steps_garbage_only(),

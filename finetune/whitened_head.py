@@ -24,13 +24,12 @@ from torch import Tensor, nn
 
 from finetune.checkpoint import Base
 from finetune.encoding import collate, encode_text
-from finetune.proof import MAX_TOKENS
 
 _SHRINKAGE = 0.1  # of the mean energy of a direction, added to each: fewer texts than directions
 
 
 @contextmanager
-def whitened(model: Any, base: Base, texts: Sequence[str]) -> Iterator[None]:
+def whitened(model: Any, base: Base, texts: Sequence[str], max_length: int) -> Iterator[None]:
     """Train the head of ``model`` on whitened features; its weights hold the map at the end.
 
     If training fails inside, the head is left unfolded, and so unfit to be saved.
@@ -39,13 +38,14 @@ def whitened(model: Any, base: Base, texts: Sequence[str]) -> Iterator[None]:
         model: a peft model with a classification head that is trained, before training.
         base: what it stands on.
         texts: public ones, in any case none that is trained on.
+        max_length: tokens at which they are cut, as the rows of the training are.
     """
     [head] = [
         module
         for module in model.get_base_model().score.modules()
         if isinstance(module, nn.Linear) and module.weight.requires_grad
     ]
-    map_DD = whitening(_features(model, head, base, texts))
+    map_DD = whitening(_features(model, head, base, texts, max_length))
 
     def whiten(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return ((inputs[0].float() @ map_DD).to(inputs[0].dtype), *inputs[1:])
@@ -77,10 +77,12 @@ def whitening(features_ND: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _features(model: Any, head: nn.Module, base: Base, texts: Sequence[str]) -> Tensor:
+def _features(
+    model: Any, head: nn.Module, base: Base, texts: Sequence[str], max_length: int
+) -> Tensor:
     """Return what the head sees at the last token of each text, ``(N, D)``, in any order."""
     examples = [
-        encode_text(base.tokenizer, text, id=f"public text {number}", max_length=MAX_TOKENS)
+        encode_text(base.tokenizer, text, id=f"public text {number}", max_length=max_length)
         for number, text in enumerate(texts)
     ]
     batch = collate(examples, pad_id=base.tokenizer.pad_token_id, max_tokens=1024)

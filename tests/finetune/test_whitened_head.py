@@ -59,8 +59,8 @@ def test_features_are_those_of_each_text_alone(base: Any) -> None:
     model = tiny.as_if_trained(adapters.inject(base, WHITENED))
     heads = [m for m in model.get_base_model().score.modules() if isinstance(m, nn.Linear)]
     [head] = [m for m in heads if m.weight.requires_grad]
-    together = _features(model, head, base, TEXTS)
-    alone = torch.cat([_features(model, head, base, [text]) for text in TEXTS])
+    together = _features(model, head, base, TEXTS, 256)
+    alone = torch.cat([_features(model, head, base, [text], 256) for text in TEXTS])
     assert together.shape == alone.shape
     for row in alone:
         assert float((together - row).abs().amax(1).min()) < 1e-5
@@ -70,7 +70,7 @@ def test_features_are_those_of_each_text_alone(base: Any) -> None:
 def test_the_folded_head_answers_as_the_whitened_one_did(base: Any) -> None:
     model = tiny.as_if_trained(adapters.inject(base, WHITENED))
     plain = tiny.logits(base, model)
-    with whitened(model, base, TEXTS):
+    with whitened(model, base, TEXTS, 256):
         trained = tiny.logits(base, model)
     folded = tiny.logits(base, model)
     torch.testing.assert_close(folded, trained, atol=1e-5, rtol=1e-4)
@@ -80,7 +80,7 @@ def test_the_folded_head_answers_as_the_whitened_one_did(base: Any) -> None:
 def test_a_training_that_failed_leaves_no_hook(base: Any) -> None:
     model = tiny.as_if_trained(adapters.inject(base, WHITENED))
     plain = tiny.logits(base, model)
-    with pytest.raises(KeyboardInterrupt), whitened(model, base, TEXTS):
+    with pytest.raises(KeyboardInterrupt), whitened(model, base, TEXTS, 256):
         raise KeyboardInterrupt
     assert torch.equal(tiny.logits(base, model), plain)
 
