@@ -51,6 +51,7 @@ from finetune.identity import sha256_file as sha256_file
 from finetune.quantization import Quantization, dtype_name, guard_linear4bit
 from finetune.quantization import record as quantization_record
 from finetune.settings_that_run import settings_that_run
+from finetune.template_file import with_template
 from finetune.tensor_files import TensorFile, open_weights, read_strict_json
 
 _PROCESSOR = Path("/proc/cpuinfo")
@@ -76,13 +77,25 @@ class Base:
     """What the tokenizer puts around a classifier's texts; see `finetune.prompt`."""
 
 
-def resolve(config: CheckpointConfig) -> Path:
+def resolve(config: CheckpointConfig, source: Path = Path()) -> Path:
     """Return the local folder of safetensors that ``config.checkpoint`` names.
+
+    Args:
+        config: names the checkpoint, and perhaps a chat template in place of its own.
+        source: folder that the path of the chat template is relative to.
 
     Raises:
         InputError: if there is no such checkpoint, if it holds no safetensors, if a Hub id comes
-            without a pinned revision, or if it is not cached and the Hub cannot be reached.
+            without a pinned revision, if it is not cached and the Hub cannot be reached, or if
+            the chat template cannot be read.
     """
+    folder = _resolve(config)
+    if config.chat_template is None:
+        return folder
+    return with_template(folder, source / Path(config.chat_template).expanduser())
+
+
+def _resolve(config: CheckpointConfig) -> Path:
     name = config.checkpoint
     if name.startswith("package:"):
         return _from_file(_file_in_package(name.removeprefix("package:")), config)

@@ -37,6 +37,11 @@ class CheckpointConfig(Settings):
     quantization: Literal["nf4", "none"] = "nf4"
     """`nf4`: 4-bit NormalFloat, double quantisation (Dettmers et al. 2023); or `none`."""
 
+    chat_template: str | None = None
+    """File with a chat template (Jinja) to use in place of the base's own, relative to the recipe.
+    It is part of the base: merged models have it, and an adapter is refused on another one. Not
+    for classification."""
+
     trust_remote_code: Literal[False] = False
     """Always off: a checkpoint is data, and must not bring code to run."""
 
@@ -98,6 +103,9 @@ class TrainConfig(Settings):
 
     epochs: float = Field(3.0, gt=0)
     """Passes over the training rows."""
+
+    max_steps: int | None = Field(None, ge=1)
+    """Optimizer steps, whatever `epochs` says; null takes the steps of the epochs."""
 
     batch_size: int = Field(16, ge=1)
     """Examples to one optimizer step, whatever fits in memory at once."""

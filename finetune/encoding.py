@@ -1,21 +1,29 @@
 """From messages to token ids and a loss mask, and from examples to micro-batches.
 
 Only what the assistant says is learned: its words and the stop token that ends its turn. The mask
-is made here for any chat template, by rendering the chat up to each assistant turn, because most
-templates carry no markers of their own. Pieces are tokenised one by one, so that what is trained
-on begins at the same token boundary at which generation begins.
+is made for any chat template (`finetune.chat_rendering`), because most templates carry no markers
+of their own. Pieces are tokenised one by one, so that what is trained on begins at the same token
+boundary at which generation begins. Texts of rows never become control tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
-import jinja2
 import torch
 from torch import Tensor
 
+from finetune import chat_rendering
+from finetune.chat_rendering import rendered_turns
+from finetune.control_tokens import (
+    control_strings_in,
+    control_tokens,
+    plain,
+    tokenize,
+    tokenize_text,
+)
 from finetune.errors import InputError
 
 
@@ -24,6 +32,12 @@ class Message(TypedDict):
 
     role: str
     content: str
+
+    learned: NotRequired[bool]
+    """Only on turns of the assistant; False keeps the turn as context. Absent means True."""
+
+    reasoning_content: NotRequired[str]
+    """Thoughts before the content, without tags; only on turns of the assistant."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,9 @@ class Example:
     has_stop: bool = True
     """Whether every assistant turn that is left whole ends with a supervised stop token."""
 
+    control_strings: tuple[str, ...] = ()
+    """Control strings of the tokenizer that the row's texts hold; they are encoded as text."""
+
     @property
     def num_supervised(self) -> int:
         """Number of tokens that are learned; the first one is never predicted."""
@@ -59,22 +76,12 @@ class Example:
 
 
 def render(tokenizer: Any, messages: Sequence[Message], *, is_prompt: bool) -> str:
-    """Return the chat as text; with ``is_prompt``, up to where the assistant's next words begin.
+    """Return the chat as text to read; with ``is_prompt``, up to the assistant's next words.
 
     Raises:
         InputError: if the chat template refuses these messages.
     """
-    try:
-        return str(
-            tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=is_prompt
-            )
-        )
-    except jinja2.TemplateError as error:
-        roles = ", ".join(message["role"] for message in messages)
-        raise InputError(
-            f"the chat template refuses a chat with the roles {roles}: {error}"
-        ) from error
+    return plain(chat_rendering.render(tokenizer, messages, is_prompt=is_prompt))
 
 
 def encode_chat(
@@ -87,43 +94,43 @@ def encode_chat(
 ) -> Example:
     """Encode a chat, with the loss on assistant turns and the stop token after each.
 
+    A turn of the assistant that opens the chat answers nothing: it is context.
+
     Args:
         tokenizer: with a chat template.
-        messages: at least one of them by the assistant.
+        messages: at least one of them by the assistant and not marked as context.
         id: of the row, for messages to the user.
         max_length: tokens beyond it are cut off and, where supervised, counted in ``num_cut``.
         stop_ids: token ids at which generation ends.
 
     Raises:
-        InputError: if there is no assistant turn, or if the template refuses the chat or rewrites
-            earlier turns, so that the text up to a turn is no prefix of the whole.
+        InputError: if no turn is to be learned, or the template refuses the chat or rewrites more
+            of earlier turns than their thoughts.
     """
+    wanted = [
+        number
+        for number, message in enumerate(messages)
+        if number and message["role"] == "assistant" and message.get("learned", True)
+    ]
+    if not wanted:
+        raise InputError(f"row {id}: no assistant turn to learn from")
+    try:
+        turns = rendered_turns(tokenizer, messages, wanted)
+        pieces = [
+            (tokenize(tokenizer, turn.prompt), tokenize(tokenizer, turn.reply)) for turn in turns
+        ]
+    except InputError as error:
+        raise InputError(f"row {id}: {error}") from error
     ids: list[int] = []
     supervised: list[bool] = []
     has_stop = True
-    done = ""
-    for number, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        try:
-            before = render(tokenizer, messages[:number], is_prompt=True)
-            after = render(tokenizer, messages[: number + 1], is_prompt=False)
-        except InputError as error:
-            raise InputError(f"row {id}: {error}") from error
-        if not before.startswith(done) or not after.startswith(before):
-            raise InputError(
-                f"row {id}: the chat template rewrites earlier turns, so the tokens of a turn "
-                "cannot be told apart; use a template that only appends"
-            )
-        prompt = _tokens(tokenizer, before[len(done) :])
-        answer = _tokens(tokenizer, after[len(before) :])
+    for prompt, answer in pieces:
         stops = [i for i, token in enumerate(answer) if token in stop_ids]
         num_learned = stops[-1] + 1 if stops else len(answer)
         has_stop = has_stop and bool(stops)
         ids += prompt + answer
         supervised += [False] * len(prompt)
         supervised += [i < num_learned for i in range(len(answer))]
-        done = after
     if not any(supervised):
         raise InputError(f"row {id}: no assistant turn to learn from")
     while not supervised[-1]:  # what follows the last stop token teaches nothing
@@ -135,6 +142,9 @@ def encode_chat(
         supervised=tuple(supervised[:max_length]),
         num_cut=sum(supervised[max_length:]),
         has_stop=has_stop,
+        control_strings=control_tokens(tokenizer).escaped_in(
+            "".join(turn.prompt + turn.reply for turn in turns)
+        ),
     )
 
 
@@ -153,7 +163,10 @@ def encode_text(
     Raises:
         InputError: if the text has no tokens, or what stands around it leaves it no room.
     """
-    ids = tokenizer(text, verbose=False)["input_ids"]
+    try:
+        ids = tokenize_text(tokenizer, text)
+    except InputError as error:
+        raise InputError(f"row {id}: {error}") from error
     if not ids:
         raise InputError(f"row {id}: the text has no tokens")
     num_cut = max(0, len(ids) - max_length)
@@ -163,8 +176,14 @@ def encode_text(
                 f"row {id}: train.max_length {max_length} leaves no room for a text, with "
                 f"{tokenizer.num_special_tokens_to_add()} tokens put around it"
             )
-        ids = tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
-    return Example(id=id, input_ids=tuple(ids), label=label, num_cut=num_cut)
+        ids = tokenize_text(tokenizer, text, max_length=max_length)
+    return Example(
+        id=id,
+        input_ids=tuple(ids),
+        label=label,
+        num_cut=num_cut,
+        control_strings=control_strings_in(tokenizer, text),
+    )
 
 
 def weigh_classes(examples: Sequence[Example], num_labels: int) -> list[Example]:
@@ -188,10 +207,6 @@ def marked(tokenizer: Any, example: Example) -> list[tuple[str, bool]]:
             runs.append(([], is_learned))
         runs[-1][0].append(token)
     return [(tokenizer.decode(tokens), is_learned) for tokens, is_learned in runs]
-
-
-def _tokens(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 @dataclass(frozen=True)

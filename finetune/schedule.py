@@ -18,17 +18,29 @@ class Schedule(Protocol):
     def __iter__(self) -> Iterator[list[int]]: ...
 
 
+def num_steps(num_rows: int, config: TrainConfig) -> int:
+    """Return the optimizer steps of a plain run: `max_steps`, or those of the epochs."""
+    per_epoch = math.ceil(num_rows / config.batch_size)
+    return config.max_steps or max(1, round(per_epoch * config.epochs))
+
+
+def num_epochs(num_rows: int, config: TrainConfig) -> int:
+    """Return how often a plain run goes through the rows, a part of an epoch counted whole."""
+    if config.max_steps is None:
+        return math.ceil(config.epochs)
+    return math.ceil(config.max_steps / math.ceil(num_rows / config.batch_size))
+
+
 def plain_schedule(lengths: Sequence[int], config: TrainConfig) -> list[list[int]]:
-    """Return shuffled batches of similar length for all epochs, the same for the same seed.
+    """Return shuffled batches of similar length for all steps, the same for the same seed.
 
     Each epoch is shuffled, cut into blocks of 16 batches, and each block sorted by length, so that
     little is wasted on padding while the order stays random between blocks and batches.
     """
     n, size = len(lengths), config.batch_size
-    per_epoch = math.ceil(n / size)
-    num_steps = max(1, round(per_epoch * config.epochs))
+    steps = num_steps(n, config)
     batches: list[list[int]] = []
-    for epoch in range(math.ceil(config.epochs)):
+    for epoch in range(num_epochs(n, config)):
         rng = random.Random(f"{config.seed}/{epoch}")  # noqa: S311 (an order, not a secret)
         order = rng.sample(range(n), n)
         block = 16 * size
@@ -40,4 +52,4 @@ def plain_schedule(lengths: Sequence[int], config: TrainConfig) -> list[list[int
         of_epoch = [ordered[i : i + size] for i in range(0, n, size)]
         rng.shuffle(of_epoch)
         batches += of_epoch
-    return batches[:num_steps]
+    return batches[:steps]

@@ -31,7 +31,7 @@ from finetune.config import AdapterConfig, TrainConfig
 from finetune.encoding import Example, collate
 from finetune.errors import InputError, IntegrityError
 from finetune.frozen_blocks import num_frozen, run_once
-from finetune.schedule import Schedule, plain_schedule
+from finetune.schedule import Schedule, num_epochs, plain_schedule
 from finetune.trainers import ChatTrainer, ClassificationTrainer
 from finetune.watch import StepInfo, Watch
 from finetune.whitened_head import whitened
@@ -238,7 +238,7 @@ def _trainer(
     checkpointing = (
         on_gpu if config.gradient_checkpointing == "auto" else config.gradient_checkpointing
     )
-    num_evaluations = max(1, math.ceil(config.epochs)) * config.evaluations_per_epoch
+    num_evaluations = num_epochs(len(examples), config) * config.evaluations_per_epoch
     eval_steps = max(1, math.ceil(len(schedule) / num_evaluations))
     settings: dict[str, Any] = {
         "output_dir": str(folder / "checkpoints"),

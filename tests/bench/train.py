@@ -118,14 +118,16 @@ def main() -> None:
     from finetune.config import CheckpointConfig
     from recipes import qa
     from recipes.config import DataConfig
-    from recipes.data import check_rows, files_of
+    from recipes.data.dataset import Reading, read_data
+    from recipes.data.findings import Findings
+    from recipes.data.readers import files_of
 
     base = resolve(CheckpointConfig(checkpoint=CHECKPOINT))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "rows").mkdir()
         config = DataConfig(train=("sample:qa/policies.jsonl",))
-        rows = check_rows(files_of(config.train, folder), config, qa.parse, [])
+        rows = read_data(files_of(config.train, folder), config, qa.parse, Reading(Findings()))
         with (folder / "rows" / "train.jsonl").open("w") as stream:
             for row in rows:
                 answer = row.item.answers[0] if row.item.answers else qa.NO_ANSWER
