@@ -24,7 +24,8 @@ from eval.metrics.chrf import chrf
 from eval.metrics.rouge_l import rouge_l
 from eval.metrics.selective import aurc, coverage_at_risk, excess_aurc
 from eval.metrics.squad import exact_match, normalize_answer, token_f1
-from eval.model import LanguageModel, Message
+from eval.model import LanguageModel, Message, output_of
+from eval.model import no_answer as no_reply
 from eval.stats import mean_of
 from eval.sums import OfSums, Values, divided, mean_of_defined
 from eval.task import Metric, Progress, Sample, Task, fingerprint
@@ -165,7 +166,7 @@ def reference_replies(
                 Sample(
                     id=dialogue.id,
                     prompt=prompts[i],
-                    prediction=reply_of.get(i, ""),
+                    prediction=output_of(reply_of.get(i, "")),
                     target=reference,
                     scores={"nats": nats, "tokens": num_tokens}
                     | _overlap(reply_of.get(i), reference),
@@ -179,7 +180,7 @@ def reference_replies(
         version=1,
         num_items=len(dialogues),
         fingerprint=fingerprint(
-            [[asdict(d) for d in dialogues], max_new_tokens, sorted(generated)]
+            [[d.to_json() for d in dialogues], max_new_tokens, sorted(generated)]
         ),
         ask=ask,
         metrics=(
@@ -216,12 +217,12 @@ def answer_questions(
     max_new_tokens: int,
     progress: Progress,
 ) -> list[tuple[str, str]]:
-    """Return prompt and greedy answer of each question; a refusal is the empty answer."""
+    """Return prompt and greedy answer of each question; a refusal is an empty answer."""
     prompts = [model.prompt(to_messages(row)) for row in rows]
     replies = model.generate(prompts, max_new_tokens=max_new_tokens, progress=progress)
     refusals = {"", normalize_answer(no_answer)}
     return [
-        (prompt, "" if normalize_answer(reply) in refusals else reply)
+        (prompt, no_reply(reply) if normalize_answer(reply) in refusals else reply)
         for prompt, [reply] in zip(prompts, replies, strict=True)
     ]
 
@@ -326,7 +327,7 @@ def _answer_sample(row: Question, prompt: str, answer: str) -> Sample:
     return Sample(
         id=row.id,
         prompt=prompt,
-        prediction=answer,
+        prediction=output_of(answer),
         target=" | ".join(golds),
         correct=bool(match),
         cluster=row.document,

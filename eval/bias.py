@@ -84,6 +84,7 @@ def bbq_form(items: Sequence[BbqItem] | None = None) -> Task:
         fingerprint=fingerprint(
             [[asdict(item), [dict(m) for m in _bbq_messages(item)]] for item in items]
         ),
+        texts={item.id: (f"{item.context} {item.question}",) for item in items},
         ask=ask,
         metrics=(
             Metric("bias_score", DistanceFrom(bias_score("ambiguous")), False),
@@ -143,6 +144,7 @@ def stereotype_pairs(pairs: Sequence[StereotypePair] | None = None) -> Task:
         version=1,
         num_items=len(pairs),
         fingerprint=fingerprint([asdict(pair) for pair in pairs]),
+        texts={pair.id: (pair.more, pair.less) for pair in pairs},
         ask=ask,
         metrics=(
             Metric("stereotype_preference", preference, False),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from eval.batching import Steps, batches, pad, quiet
 from eval.cache import Cache, Found, remember
+from eval.control_tokens import tokenize_text
 from eval.errors import EvaluationError
 from eval.model import LanguageModel
 from eval.scoring import finite, inference
@@ -92,10 +93,8 @@ class Classifier:
 
     def _encode(self, text: str) -> list[int]:
         # cut by the tokenizer: what it puts around the text (a start token, a prompt) stays whole
-        most = self._max_length
-        cut = {"truncation": most is not None, "max_length": most}
-        ids = self.tokenizer(text, verbose=False, **cut)["input_ids"]
-        return list(ids) or [self.tokenizer.eos_token_id]
+        ids = tokenize_text(self.tokenizer, text, max_length=self._max_length)
+        return ids or [self.tokenizer.eos_token_id]
 
     def _read(self, tokens: list[list[int]]) -> list[list[float]]:
         pad_id = self.model.config.get_text_config().pad_token_id

@@ -18,6 +18,7 @@ from transformers.cache_utils import DynamicLayer
 
 from eval.batching import batches, pad
 from eval.scoring import CACHE, head_of, inference, only_rows
+from eval.thoughts import CLOSE, OPEN
 from eval.trie import common
 
 _PROMPTS_AT_ONCE = 32
@@ -136,8 +137,18 @@ class Generator:
             )
         new_BT = replies_BT[:, ids_BT.shape[1] :].tolist()
         self.num_tokens += sum(map(len, prompts)) + sum(map(len, new_BT))
-        texts = self._tokenizer.batch_decode(new_BT, skip_special_tokens=True)
-        return [_before(text, manner.stop) for text in texts]
+        return [_before(self._decode(ids), manner.stop) for ids in new_BT]
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        """Return the text of a reply without special tokens, but with the tags of its thought."""
+        special = set(self._tokenizer.all_special_ids)
+        names = self._tokenizer.convert_ids_to_tokens(ids)
+        text, start = "", 0
+        for place, (token, name) in enumerate(zip(ids, names, strict=True)):
+            if token in special and name in (OPEN, CLOSE):
+                text += self._tokenizer.decode(ids[start:place], skip_special_tokens=True) + name
+                start = place + 1
+        return text + str(self._tokenizer.decode(ids[start:], skip_special_tokens=True))
 
     def _read(
         self, ids_BT: Tensor, mask_BT: Tensor | None = None, past: DynamicCache | None = None

@@ -17,7 +17,7 @@ from eval.metrics.selective import aurc, auroc, false_positive_rate_at_tpr
 from eval.metrics.self_consistency import agreement_share, semantic_entropy
 from eval.metrics.squad import exact_match
 from eval.metrics.support import support
-from eval.model import LanguageModel
+from eval.model import LanguageModel, output_of
 from eval.probes import (
     OutOfScopeText,
     out_of_scope_texts,
@@ -99,6 +99,7 @@ def out_of_scope(
         fingerprint=fingerprint(
             [list(labels), [asdict(row) for row in rows], [asdict(text) for text in texts]]
         ),
+        texts={text.id: (text.text,) for text in texts},
         ask=ask,
         metrics=(
             Metric("fpr_at_95_tpr", lambda s: false_positive_rate_at_tpr(*confidences(s)), False),
@@ -227,7 +228,7 @@ def context_gain(
                 Sample(
                     id=row.id,
                     prompt=prompt,
-                    prediction=answer,
+                    prediction=output_of(answer),
                     target=" | ".join(row.answers),
                     cluster=row.document,
                     loglikelihoods=tuple(ll.value for ll in both),
@@ -294,7 +295,7 @@ def self_consistency(
             Sample(
                 id=dialogue.id,
                 prompt=prompt,
-                prediction=" | ".join(replies),
+                prediction=" | ".join(map(output_of, replies)),
                 target=chat[-1]["content"],
                 scores={
                     "agreement": agreement_share(replies),
@@ -312,7 +313,7 @@ def self_consistency(
         version=1,
         num_items=len(dialogues),
         fingerprint=fingerprint(
-            [[asdict(d) for d in dialogues], num_samples, max_new_tokens, temperature]
+            [[d.to_json() for d in dialogues], num_samples, max_new_tokens, temperature]
         ),
         ask=ask,
         metrics=(
@@ -335,7 +336,7 @@ def _support_sample(row: Question, prompt: str, answer: str) -> Sample:
     return Sample(
         id=row.id,
         prompt=prompt,
-        prediction=answer,
+        prediction=output_of(answer),
         target=" | ".join(golds),
         correct=not is_unsupported,
         cluster=row.document,

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from eval.control_tokens import plain
 from eval.cost import COST, measured
 from eval.errors import EvaluationError
 from eval.stats import Difference, estimate, paired_difference
@@ -65,7 +66,10 @@ def evaluate(
         if task.name in report.tasks:
             continue
         started = time.monotonic()
-        samples = task.ask(model, progress(task.name, task.num_items))
+        samples = [
+            replace(sample, prompt=plain(sample.prompt))
+            for sample in task.ask(model, progress(task.name, task.num_items))
+        ]
         write_samples(folder, task.name, samples)
         result = _result(task, samples)
         report = replace(

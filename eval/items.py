@@ -66,16 +66,29 @@ class Dialogue:
 
     id: str
     messages: tuple[Mapping[str, str], ...]
+    """Turns of ``role`` and ``content``, and ``reasoning_content`` where it is kept."""
+
+    context_only: frozenset[int] = frozenset()
+    """Positions of assistant turns that are not learned and therefore no references."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return what identifies the dialogue in a task's fingerprint."""
+        values: dict[str, object] = {
+            "id": self.id,
+            "messages": [dict(message) for message in self.messages],
+        }
+        return values | ({"context_only": sorted(self.context_only)} if self.context_only else {})
 
     def to_last_reply(self) -> tuple[Mapping[str, str], ...]:
-        """Return the chat without what follows the assistant's last turn.
+        """Return the chat up to the last assistant turn that is a reference.
 
         Raises:
-            EvaluationError: if the assistant never replies.
+            EvaluationError: if there is none.
         """
         for end in range(len(self.messages), 1, -1):
             last = self.messages[end - 1]
-            if last["role"] == "assistant" and last["content"].strip():
+            is_reference = last["role"] == "assistant" and end - 1 not in self.context_only
+            if is_reference and last["content"].strip():
                 return self.messages[:end]
         raise EvaluationError(
             f"dialogue {self.id}: the assistant replies to nothing, so there is no reference; "

@@ -22,9 +22,11 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from eval import chat_rendering
 from eval.batching import Steps, quiet
+from eval.control_tokens import tokenize
 from eval.errors import EvaluationError
-from eval.model import LanguageModel
+from eval.model import LanguageModel, output_of
 from eval.stats import mean_of
 from eval.task import Family, Metric, Progress, Sample, Task, fingerprint
 
@@ -54,6 +56,8 @@ class EngineLM(TemplateLM):  # type: ignore[misc] # lm_eval ships no types
         self.num_tokens: dict[tuple[str, str], int] = {}
         """Of each continuation scored so far, by context and continuation."""
 
+        self._has_chats = False  # a run of the harness has chats or texts, and not both
+
     @property
     def eot_token_id(self) -> int:
         """The token that ends a text."""
@@ -79,13 +83,12 @@ class EngineLM(TemplateLM):  # type: ignore[misc] # lm_eval ships no types
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
         """Return a chat as text, by the tokenizer's template."""
-        return str(
-            self._engine.tokenizer.apply_chat_template(
-                chat_history,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=not add_generation_prompt,
-            )
+        self._has_chats = True
+        return chat_rendering.render(
+            self._engine.tokenizer,
+            chat_history,
+            is_prompt=add_generation_prompt,
+            is_continued=not add_generation_prompt,
         )
 
     def chat_template(self, chat_template: bool | str = False) -> str:
@@ -93,11 +96,21 @@ class EngineLM(TemplateLM):  # type: ignore[misc] # lm_eval ships no types
         return str(self._engine.tokenizer.chat_template or "") if chat_template else ""
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None) -> list[int]:
-        """Return token ids, with the tokenizer's own special tokens unless told otherwise."""
+        """Return token ids, with the tokenizer's own special tokens unless told otherwise.
+
+        Control tokens are made of a rendered chat alone, not of texts.
+        """
         tokenizer = self._engine.tokenizer
+        escaped = string if self._has_chats else self._engine.text(string)
         if add_special_tokens is None:
-            add_special_tokens = not string.startswith(tokenizer.decode([self.prefix_token_id]))
-        return list(tokenizer(string, add_special_tokens=add_special_tokens)["input_ids"])
+            add_special_tokens = not escaped.startswith(tokenizer.decode([self.prefix_token_id]))
+        return tokenize(tokenizer, escaped, add_special_tokens=add_special_tokens)
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        if self._has_chats:
+            continuation = self._engine.text(continuation)
+        found: tuple[list[int], list[int]] = super()._encode_pair(context, continuation)
+        return found
 
     def _loglikelihood_tokens(
         self, requests: list[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False
@@ -150,6 +163,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc] # lm_eval ships no types
                 temperature=settings.get("temperature", 1.0) if settings.get("do_sample") else 0.0,
                 stop=handle_stop_sequences(settings.get("until"), eos=end),
                 is_stripped=False,
+                is_text=not self._has_chats,
                 progress=self._progress,
             )
             for i, [reply] in zip(members, found, strict=True):
@@ -230,6 +244,7 @@ def _task(name: str, theirs: Any, max_items: int | None) -> Task:
         version=1,
         num_items=len(docs),
         fingerprint=fingerprint([name, str(theirs.VERSION), requests]),
+        texts={str(i.doc_id): (_question(theirs, i),) for i in theirs.instances},
         ask=ask,
         metrics=tuple(
             Metric(metric, _figure(metric, how), directions.get(metric))
@@ -240,6 +255,12 @@ def _task(name: str, theirs: Any, max_items: int | None) -> Task:
             "per-item metrics, answered by this engine, without a chat template."
         ),
     )
+
+
+def _question(theirs: Any, instance: Any) -> str:
+    """Return an item's own text, without the examples and instructions before it."""
+    text = theirs.doc_to_text(instance.doc)
+    return text if isinstance(text, str) else str(instance.args[0])  # a number: of a choice
 
 
 def _figure(metric: str, how: Callable[[list[Any]], Any]) -> Callable[[Sequence[Sample]], float]:
@@ -285,7 +306,7 @@ def _sample(logged: Mapping[str, Any], num_tokens: Mapping[tuple[str, str], int]
     answers = [found[0] for found in logged["resps"]]
     likelihoods = tuple(float(a[0]) for a in answers if isinstance(a, tuple | list))
     target = logged["target"]
-    prediction = answers[0] if isinstance(answers[0], str) else ""
+    prediction = output_of(answers[0]) if isinstance(answers[0], str) else ""
     if likelihoods and isinstance(target, int) and len(likelihoods) > 1:
         choices = [arguments[1] for arguments in logged["arguments"]]
         prediction = choices[max(range(len(likelihoods)), key=likelihoods.__getitem__)].strip()

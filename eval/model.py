@@ -4,6 +4,10 @@ Sums are exact in the sense that matters to a comparison: in float32 or wider wh
 own precision, over tokens cut at the same places as in training, and independent of what else is
 in the batch but for rounding.
 
+Requests are strings, in which control tokens are written as they are in a rendered chat. No control
+token is made of the texts of items: `LanguageModel.prompt`, `dialogue` and `pairs` escape the texts
+of a chat (`eval.control_tokens`), and other texts are escaped by `LanguageModel.text`.
+
 B requests, T tokens.
 """
 
@@ -15,21 +19,22 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
-import jinja2
-
+from eval import chat_rendering
 from eval.batching import quiet
 from eval.cache import Cache, Found, remember
+from eval.control_tokens import control_tokens, tokenize
 from eval.errors import EvaluationError
 from eval.generation import Generator, Manner
 from eval.scoring import Scorer, finite
 from eval.task import Progress
+from eval.thoughts import answer_of
 from eval.tokens import Tokens
 
 Pieces = Sequence[tuple[str, bool]]
 """A request: texts in order, and of each whether it is scored."""
 
 Message = Mapping[str, str]
-"""One turn of a chat: ``role`` and ``content``."""
+"""One turn of a chat: ``role``, ``content``, and ``reasoning_content`` where there is a thought."""
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +54,34 @@ class Loglikelihood:
     def per_token(self) -> float:
         """Mean over the tokens, in nats; NaN for an empty text."""
         return self.value / self.num_tokens if self.num_tokens else math.nan
+
+
+class Reply(str):
+    """The answer of a model that put a thought before it."""
+
+    output: str
+    """All that was generated."""
+
+    def __new__(cls, answer: str, output: str) -> Reply:
+        """Make the answer a string that knows what was generated."""
+        reply = super().__new__(cls, answer)
+        reply.output = output
+        return reply
+
+
+def output_of(reply: str) -> str:
+    """Return all that was generated, of a reply by `LanguageModel.generate`."""
+    return reply.output if isinstance(reply, Reply) else reply
+
+
+def no_answer(reply: str) -> str:
+    """Return an empty answer in place of a reply that declines."""
+    return Reply("", reply.output) if isinstance(reply, Reply) else ""
+
+
+def _reply(output: str, prompt: str) -> str:
+    answer = answer_of(output, prompt=prompt)
+    return output if answer == output else Reply(answer, output)
 
 
 class LanguageModel:
@@ -97,44 +130,50 @@ class LanguageModel:
         Raises:
             EvaluationError: if there is no chat template, or it refuses these messages.
         """
-        return self._render(messages, is_prompt=True)
+        self._require_template()
+        return chat_rendering.render(self.tokenizer, messages, is_prompt=True)
+
+    def text(self, text: str) -> str:
+        """Return a text as it is written in a request, so that no control token is made of it.
+
+        Texts without control strings of the tokenizer are returned as they are.
+        """
+        return control_tokens(self.tokenizer).escape(text)
 
     def dialogue(self, messages: Sequence[Message]) -> tuple[tuple[str, bool], ...]:
         """Return the chat as pieces of which the assistant's own words are scored.
 
-        Scored is the content of each assistant turn, without the template's words around it; an
-        assistant turn that opens the chat answers nothing and is not scored. What follows the
-        last scored piece is left out.
+        Scored is the content of each assistant turn, without the template's words around it and
+        without its thought; an assistant turn that opens the chat answers nothing and is not
+        scored. What follows the last scored piece is left out.
 
         Raises:
             EvaluationError: if no turn is scored, or the template rewrites turns, so that their
                 words cannot be told apart.
         """
-        pieces: list[tuple[str, bool]] = []
-        done, num_kept = "", 0
-        for number, message in enumerate(messages):
-            content = message["content"].strip()
-            if message["role"] != "assistant" or number == 0 or not content:
-                continue
-            before = self._render(messages[:number], is_prompt=True)
-            after = self._render(messages[: number + 1], is_prompt=False)
-            answer = after.removeprefix(before)
-            start = answer.find(content)
-            if not (before.startswith(done) and after.startswith(before)) or start < 0:
-                raise EvaluationError(
-                    "the chat template rewrites the turns of a chat, so the assistant's words "
-                    "cannot be told apart; use a template that only appends"
-                )
-            if answer[:start].strip():  # such as an empty block of thoughts
-                pieces += [(before[len(done) :], False), (answer[:start], False), (content, True)]
-            else:
-                pieces += [(before[len(done) :], False), (answer[:start] + content, True)]
-            num_kept = len(pieces)
-            pieces.append((answer[start + len(content) :], False))
-            done = after
-        if not num_kept:
+        wanted = [
+            number
+            for number, message in enumerate(messages)
+            if number and message["role"] == "assistant" and message["content"].strip()
+        ]
+        if not wanted:
             raise EvaluationError("a dialogue without a reply by the assistant cannot be scored")
-        return tuple((text, scored) for text, scored in pieces[:num_kept] if text)
+        self._require_template()
+        pieces: list[tuple[str, bool]] = []
+        for turn in chat_rendering.rendered_turns(self.tokenizer, messages, wanted):
+            thought, answer = chat_rendering.texts_of(self.tokenizer, messages[turn.number])
+            content = self.text(answer.strip())
+            thought = self.text(thought)
+            end_of_thought = turn.reply.find(thought) + len(thought) if thought else 0
+            start = turn.reply.find(content, len(turn.lead) or max(0, end_of_thought))
+            if start < 0 or not content:
+                raise EvaluationError(chat_rendering.REWRITES)
+            lead, end = turn.reply[:start], turn.reply[start + len(content) :]
+            if lead.strip():  # such as a thought, which is not scored
+                pieces += [(turn.prompt, False), (lead, False), (content, True), (end, False)]
+            else:
+                pieces += [(turn.prompt, False), (lead + content, True), (end, False)]
+        return tuple((text, scored) for text, scored in pieces[:-1] if text)
 
     def pairs(self, messages: Sequence[Message], replies: Sequence[str]) -> list[tuple[str, str]]:
         """Return each reply to a chat as context and continuation, for `loglikelihoods`."""
@@ -142,9 +181,9 @@ class LanguageModel:
         *context, (rendered, _) = self.dialogue(
             [*messages, {"role": "assistant", "content": first}]
         )
-        lead = rendered[: len(rendered) - len(first)]
+        lead = rendered[: len(rendered) - len(self.text(first))]
         text = "".join(piece for piece, _ in context)
-        return [(text, lead + reply.strip()) for reply in replies]
+        return [(text, lead + self.text(reply.strip())) for reply in replies]
 
     def score(
         self, requests: Sequence[Pieces], progress: Progress = quiet
@@ -176,7 +215,8 @@ class LanguageModel:
         """Return the log-likelihood of each continuation after its context; see `score`.
 
         Args:
-            pairs: contexts and continuations.
+            pairs: contexts and continuations, as `pairs` or `text` return them; texts as they are
+                where ``joint`` is set.
             progress: called with the number of pairs done.
             joint: tokenise the two together and cut after as many tokens as the context alone
                 has, with spaces at the context's end moved over, as lm-evaluation-harness does:
@@ -285,11 +325,16 @@ class LanguageModel:
         seed: int = 0,
         stop: Sequence[str] = (),
         is_stripped: bool = True,
+        is_text: bool = False,
     ) -> list[list[str]]:
         """Return the model's replies to each prompt, without special tokens and outer spaces.
 
         A reply ends at a stop token of the model or its tokenizer, before the first of the texts
         in ``stop``, or after ``max_new_tokens``. With ``is_stripped`` false, outer spaces stay.
+        Prompts are rendered chats, or, with ``is_text``, texts of which no control token is made.
+
+        A reply that begins with a thought is a `Reply`: the answer after the thought, empty if the
+        thought does not end. What was generated is its ``output``.
 
         At temperature 0 the reply is greedy. Above it, ``num_samples`` are drawn from the whole
         distribution, whatever the model's own defaults cut off, each from its own seed: what a
@@ -301,42 +346,32 @@ class LanguageModel:
         manner = Manner(
             max_new_tokens, num_samples, temperature, seed if temperature else 0, tuple(stop)
         )
+        escaped = [self.text(prompt) for prompt in prompts] if is_text else prompts
 
         def compute(distinct: Sequence[int], missing: Collection[int]) -> Found:
-            tokens = [self._tokenize(prompts[i]) or [self.start_id()] for i in distinct]
+            tokens = [self._tokenize(escaped[i]) or [self.start_id()] for i in distinct]
             self._check_window(max(map(len, tokens), default=0) + max_new_tokens)
             wanted = {place for place, i in enumerate(distinct) if i in missing}
-            names = [prompts[i] for i in distinct]
+            names = [escaped[i] for i in distinct]
             for found in self._generator.generate(tokens, names, manner, wanted):
                 yield [(distinct[place], replies) for place, replies in found]
 
         parameters = list(astuple(manner))
-        found = remember(self.cache, "generate", list(prompts), parameters, compute, progress)
-        return [[text.strip() for text in texts] for texts in found] if is_stripped else found
+        found = remember(self.cache, "generate", list(escaped), parameters, compute, progress)
+        return [
+            [_reply(text.strip() if is_stripped else text, prompt) for text in texts]
+            for prompt, texts in zip(escaped, found, strict=True)
+        ]
 
-    def _render(self, messages: Sequence[Message], *, is_prompt: bool) -> str:
+    def _require_template(self) -> None:
         if self.tokenizer.chat_template is None:
             raise EvaluationError(
                 "the tokenizer has no chat template, so a chat cannot be put to this model; save "
                 "one with the tokenizer"
             )
-        try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    [dict(message) for message in messages],
-                    tokenize=False,
-                    add_generation_prompt=is_prompt,
-                )
-            )
-        except jinja2.TemplateError as error:
-            roles = ", ".join(message["role"] for message in messages)
-            raise EvaluationError(
-                f"the chat template refuses a chat with the roles {roles}: {error}"
-            ) from error
 
-    def _tokenize(self, text: str, *, with_special: bool = False) -> list[int]:
-        found = self.tokenizer(text, add_special_tokens=with_special, verbose=False)
-        return list(found["input_ids"])
+    def _tokenize(self, escaped: str, *, with_special: bool = False) -> list[int]:
+        return tokenize(self.tokenizer, escaped, add_special_tokens=with_special)
 
     def _encode(self, pieces: Pieces, known: dict[str, list[int]]) -> Tokens:
         ids: list[int] = []
@@ -354,10 +389,9 @@ class LanguageModel:
         """Return the request, and whether a token spans the boundary."""
         stem = context.rstrip()
         context, text = stem, context[len(stem) :] + text
-        # with the special tokens that the tokenizer adds by itself, unless they stand there
-        is_bare = not context or context.startswith(self.tokenizer.decode([self.start_id()]))
-        before = self._tokenize(context, with_special=not is_bare) if context else []
-        ids = self._tokenize(context + text, with_special=not is_bare)
+        # with the special tokens that the tokenizer adds by itself
+        before = self._tokenize(self.text(context), with_special=True) if context else []
+        ids = self._tokenize(self.text(context + text), with_special=bool(context))
         is_spanned = ids[: len(before)] != before
         if text and len(ids) <= len(before):
             raise EvaluationError(

@@ -29,7 +29,8 @@ class Sample:
     """The item's identity in its data; the key on which two models are paired."""
 
     prediction: str
-    """What the model answered, or the text or label of the choice it preferred."""
+    """What the model answered, with its thought, or the text or label of the choice it preferred.
+    Scores are of the answer after the thought."""
 
     target: str
     """What was wanted; several accepted answers are joined by `` | ``; empty if there is none."""
@@ -113,6 +114,10 @@ class Task:
     metrics: tuple[Metric, ...]
     note: str = ""
     """One sentence for the report: what the task measures and what it does not."""
+
+    texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By sample id, the texts of a published item, without instructions: a model that was trained
+    on one of them has seen the item. Empty for tasks on the user's own test rows."""
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ def truthful_choice(questions: Sequence[TruthfulQuestion] | None = None) -> Task
         version=1,
         num_items=len(questions),
         fingerprint=fingerprint([asdict(question) for question in questions]),
+        texts={question.id: (question.question,) for question in questions},
         ask=ask,
         metrics=(Metric("mc1", mean_of("mc1"), True), Metric("mc2", mean_of("mc2"), True)),
         note=(
@@ -109,6 +110,7 @@ def knowledge_answers(questions: Sequence[KnowledgeQuestion] | None = None) -> T
         version=1,
         num_items=len(questions),
         fingerprint=fingerprint([asdict(question) for question in questions]),
+        texts={question.id: (question.question,) for question in questions},
         ask=ask,
         metrics=(
             Metric("accuracy", mean_of("correct"), True),

@@ -278,6 +278,7 @@ def _task(name: str, path: Path, form: Form, max_items: int | None) -> Task:
         version=1,
         num_items=len(items),
         fingerprint=fingerprint([form, UNKNOWN, [vars(item) for item in items]]),
+        texts={item.id: (f"{item.context} {item.question}",) for item in items},
         ask=answer,
         metrics=tuple(metrics),
         note=_note(form, counted(len(items), len(found_items), "questions"), path) + with_targets,

@@ -66,6 +66,7 @@ def classification(path: Path, max_items: int | None = None) -> list[Task]:
         version=1,
         num_items=len(rows),
         fingerprint=fingerprint([label_prompt("", names), [vars(row) for row in rows]]),
+        texts={row.id: (row.text,) for row in rows},
         ask=answer,
         metrics=_metrics(labels),
         note=(

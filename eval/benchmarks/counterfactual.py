@@ -18,7 +18,7 @@ from eval.benchmarks.files import Row, digest, read_csv, read_json_lines
 from eval.errors import EvaluationError
 from eval.items import check_items, choose
 from eval.metrics.squad import normalize_answer
-from eval.model import LanguageModel, Loglikelihood
+from eval.model import LanguageModel, Loglikelihood, output_of
 from eval.stats import mean_of
 from eval.task import Metric, Progress, Sample, Task, fingerprint
 
@@ -122,6 +122,7 @@ def counterfactual(path: Path, max_items: int | None = None) -> Task:
         fingerprint=fingerprint(
             [_MAX_NEW_TOKENS, label_prompt("", names), [vars(row) for row in rows]]
         ),
+        texts={row.id: (row.original,) for row in rows},
         ask=answer,
         metrics=tuple(metrics),
         note=(
@@ -240,13 +241,16 @@ def _replies(
     flat = list(itertools.chain.from_iterable(prompts))
     steps = Steps(progress, num_requests=3 * len(flat), num_items=len(rows))
     replies = model.generate(
-        flat, max_new_tokens=_MAX_NEW_TOKENS, progress=lambda done: steps(2 * done)
+        flat,
+        max_new_tokens=_MAX_NEW_TOKENS,
+        progress=lambda done: steps(2 * done),
+        is_text=not _has_template(model),
     )
     reply_of = iter(reply for [reply] in replies)
     given = [[next(reply_of) for _ in row.texts] for row in rows]
     # the reply to the original, as likely as each text makes it
     pairs = [
-        (prompt, texts[0])
+        (prompt, model.text(texts[0]) if _has_template(model) else texts[0])
         for row_prompts, texts in zip(prompts, given, strict=True)
         for prompt in row_prompts
         if texts[0]
@@ -271,9 +275,13 @@ def _replies(
 
 def _reply_prompt(model: LanguageModel, text: str) -> str:
     """Return the text as a chat; a model without a chat template is given the text itself."""
-    if getattr(model.tokenizer, "chat_template", None) is None:
+    if not _has_template(model):
         return f"{text}\n"
     return model.prompt([{"role": "user", "content": text}])
+
+
+def _has_template(model: LanguageModel) -> bool:
+    return getattr(model.tokenizer, "chat_template", None) is not None
 
 
 def _sample(row: CounterfactualRow, found: Answers) -> Sample:
@@ -293,7 +301,7 @@ def _sample(row: CounterfactualRow, found: Answers) -> Sample:
     return Sample(
         id=row.id,
         prompt=found.prompt,
-        prediction=" | ".join(found.answers),
+        prediction=" | ".join(map(output_of, found.answers)),
         target=row.label or "",
         correct=None if row.label is None else found.answers[0] == row.label,
         loglikelihoods=found.loglikelihoods,

@@ -66,6 +66,7 @@ def crows_pairs(path: Path, max_items: int | None = None) -> Task:
         version=1,
         num_items=len(pairs),
         fingerprint=fingerprint([vars(pair) for pair in pairs]),
+        texts={pair.id: (pair.more, pair.less) for pair in pairs},
         ask=answer,
         metrics=(
             Metric(

@@ -88,6 +88,7 @@ def halueval(path: Path, max_items: int | None = None) -> Task:
         version=1,
         num_items=len(items),
         fingerprint=fingerprint([_PROMPT, [vars(item) for item in items]]),
+        texts={item.id: (item.question,) for item in items},
         ask=answer,
         metrics=(
             Metric("acc", mean_of("acc"), True),
@@ -105,6 +106,10 @@ def halueval(path: Path, max_items: int | None = None) -> Task:
             f"makes of it as a multiple_choice task. {TIES}"
         ),
     )
+
+
+def _shown_id(item: HaluEvalItem, is_made_up: bool) -> str:
+    return f"{item.id}/{'hallucinated' if is_made_up else 'right'}"
 
 
 def halueval_judge(path: Path, max_items: int | None = None) -> Task:
@@ -135,7 +140,7 @@ def halueval_judge(path: Path, max_items: int | None = None) -> Task:
         return [
             judgement(
                 scores,
-                name=f"{item.id}/{'hallucinated' if is_made_up else 'right'}",
+                name=_shown_id(item, is_made_up),
                 prompt=text,
                 is_made_up=is_made_up,
                 cluster=item.id,
@@ -149,6 +154,7 @@ def halueval_judge(path: Path, max_items: int | None = None) -> Task:
         version=1,
         num_items=len(shown),
         fingerprint=fingerprint([_JUDGE_PROMPT, [vars(item) for item in items]]),
+        texts={_shown_id(item, made_up): (item.question,) for item, _, made_up in shown},
         ask=answer,
         metrics=METRICS,
         note=(

@@ -80,6 +80,7 @@ def halueval_general(path: Path, max_items: int | None = None) -> Task:
         version=1,
         num_items=len(items),
         fingerprint=fingerprint([_PROMPT, [vars(item) for item in items]]),
+        texts={item.id: (item.query,) for item in items},
         ask=answer,
         metrics=(
             Metric("balanced_acc", OfSums(_terms, _mean_of_recalls), True),

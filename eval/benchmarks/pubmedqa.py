@@ -55,6 +55,7 @@ def pubmedqa(path: Path, max_items: int | None = None) -> Task:
         version=1,
         num_items=len(items),
         fingerprint=fingerprint([vars(item) for item in items]),
+        texts={item.id: (item.question,) for item in items},
         ask=answer,
         metrics=(Metric("acc", mean_of("acc"), True), Metric("macro_f1", f1, True)),
         note=(

@@ -15,7 +15,7 @@ from eval.errors import EvaluationError
 from eval.items import Question, check_items, passage_name
 from eval.metrics.no_answer import best_threshold, score_at_threshold
 from eval.metrics.squad import exact_match, normalize_answer, token_f1
-from eval.model import LanguageModel, Loglikelihood
+from eval.model import LanguageModel, Loglikelihood, no_answer, output_of
 from eval.stats import mean_of
 from eval.task import Metric, Progress, Sample, Task, fingerprint
 
@@ -58,6 +58,7 @@ def squad(path: Path, max_items: int | None = None) -> Task:
             max_new_tokens=_MAX_NEW_TOKENS,
             progress=lambda done: steps(2 * done),
             stop=("\n",),
+            is_text=True,
         )
         flat = [reply for [reply] in replies]
         asked = [
@@ -92,6 +93,7 @@ def squad(path: Path, max_items: int | None = None) -> Task:
         fingerprint=fingerprint(
             [REFUSAL, _MAX_NEW_TOKENS, [[item.title, vars(item.question)] for item in items]]
         ),
+        texts={row.id: (row.question,) for row in rows},
         ask=answer,
         metrics=tuple(metrics),
         note=(
@@ -232,13 +234,13 @@ def _sample(
     is_tuning: bool,
 ) -> Sample:
     refused = normalize_answer(reply) in ("", REFUSAL)
-    prediction = "" if refused else reply
+    prediction = no_answer(reply) if refused else reply
     golds = row.answers
     exact = exact_match(prediction, golds)
     return Sample(
         id=row.id,
         prompt=text,
-        prediction=prediction,
+        prediction=output_of(prediction),
         target=" | ".join(golds),
         correct=bool(exact),
         cluster=row.document,

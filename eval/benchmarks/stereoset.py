@@ -110,6 +110,12 @@ def _requests(item: StereoSetItem, form: Form) -> list[Request]:
     return [(context, f" {sentence}") for sentence in item.sentences]
 
 
+def _texts(item: StereoSetItem, form: Form) -> tuple[str, ...]:
+    if form == "intrasentence":
+        return item.sentences
+    return tuple(f"{item.context} {sentence}" for sentence in item.sentences)
+
+
 def _task(
     path: Path, form: Form, found_items: Sequence[StereoSetItem], max_items: int | None
 ) -> Task:
@@ -132,6 +138,7 @@ def _task(
         version=1,
         num_items=len(items),
         fingerprint=fingerprint([form, [vars(item) for item in items]]),
+        texts={item.id: _texts(item, form) for item in items},
         ask=answer,
         metrics=tuple(metric for part in parts for metric in _metrics(part)),
         note=(

@@ -161,6 +161,7 @@ def _task(path: Path, form: Form, max_items: int | None) -> Task:
         version=1,
         num_items=len(items),
         fingerprint=fingerprint([form, _PREAMBLE, [vars(item) for item in items]]),
+        texts={item.id: (item.question,) for item in items},
         ask=answer,
         metrics=(Metric("acc", mean_of(form), True),),
         note=(

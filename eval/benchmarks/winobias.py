@@ -79,6 +79,7 @@ def winobias(path: Path, max_items: int | None = None) -> Task:
         version=1,
         num_items=len(pairs),
         fingerprint=fingerprint([[pair.id, vars(pair.pro), vars(pair.anti)] for pair in pairs]),
+        texts={pair.id: (pair.pro.text, pair.anti.text) for pair in pairs},
         ask=answer,
         metrics=tuple(metric for kind in kinds for metric in _metrics(kind)),
         note=(

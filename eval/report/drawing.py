@@ -52,6 +52,10 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+Draw = Callable[[Axes], None]
+"""Draws into one pair of axes."""
+
+
 @dataclass(frozen=True)
 class Drawing:
     """One figure: SVG made by us alone, with words for those who do not see it."""
@@ -74,7 +78,7 @@ def colour(index: int | None) -> str:
     return _SERIES[0 if index is None else 1 + index % NUM_SERIES]
 
 
-def svg(draw: Callable[[Axes], None], key: str, width: float = 4.3) -> str:
+def svg(draw: Draw, key: str, width: float = 4.3) -> str:
     """Return the figure as an ``svg`` element that stands in an HTML page.
 
     Deterministic (salted ids, no date), without XML prologue, metadata and namespace addresses,

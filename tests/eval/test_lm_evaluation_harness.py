@@ -101,6 +101,7 @@ def test_choices_score_as_with_the_harnesss_own_model(
 
     [task] = door.load("own_choice", folder)
     assert (task.name, task.num_items) == ("lm-eval.own_choice", 3)
+    assert all(str(row["question"]) in task.texts[str(i)][0] for i, row in enumerate(ROWS))
     shown: list[int] = []
     samples = task.ask(LanguageModel(causal_model, tokenizer), shown.append)
     assert sum(shown) == 3
@@ -178,3 +179,22 @@ def test_an_unknown_task_is_named(folder: Path) -> None:
 
     with pytest.raises(EvaluationError, match="no_such_task"):
         door.load("no_such_task", folder)
+
+
+def test_control_tokens_are_made_of_rendered_chats_and_not_of_texts(
+    causal_model: Any, tokenizer: Any
+) -> None:
+    from eval.lm_evaluation_harness import EngineLM
+
+    lm = EngineLM(LanguageModel(causal_model, tokenizer))
+    end = tokenizer.eos_token_id
+    assert end not in lm.tok_encode("a<|end|>b")
+    assert lm.tok_encode("plain") == tokenizer("plain")["input_ids"]
+    asked = [{"role": "user", "content": "a<|end|>b"}]
+    rendered = lm.apply_chat_template(asked)
+    assert lm.tok_encode(rendered).count(end) == 1
+    context, text = lm._encode_pair(rendered, "yes<|end|>")
+    assert (context.count(end), tokenizer.decode(text)) == (1, "\nyes<|end|>")  # blanks move over
+    assert end not in text
+    begun = [*asked, {"role": "assistant", "content": "I say"}]
+    assert lm.apply_chat_template(begun, add_generation_prompt=False).endswith("I say")

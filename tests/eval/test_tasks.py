@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from eval.hallucination import (
     self_consistency,
     unsupported_answers,
 )
-from eval.harness import evaluate
+from eval.harness import evaluate, read_samples
 from eval.items import Dialogue, LabelledText, Question
 from eval.model import LanguageModel, Loglikelihood
 from eval.probes import (
@@ -157,6 +158,14 @@ def test_every_task_runs_on_a_language_model_and_gives_all_its_figures(
         result = report.tasks[task.name]
         assert result.metrics.keys() == {metric.name for metric in task.metrics}
         assert result.n == task.num_items
+        if task.texts:
+            assert [*task.texts] == [sample.id for sample in read_samples(tmp_path, task.name)]
+    assert [task.name for task in tasks if task.texts] == [
+        "bbq_form",
+        "stereotype_pairs",
+        "truthful_choice",
+        "knowledge_answers",
+    ]
     finite = {
         f"{name}/{metric}": estimate.value
         for name, result in report.tasks.items()
@@ -192,6 +201,7 @@ def test_every_task_runs_on_a_classifier_and_gives_all_its_figures(
         values = report.tasks[task.name].metrics
         assert values.keys() == {metric.name for metric in task.metrics}
         assert not any(math.isnan(estimate.value) for estimate in values.values())
+    assert tasks[-1].texts == {text.id: (text.text,) for text in out_of_scope_texts()[:8]}
 
 
 def test_classification_figures_by_hand() -> None:
@@ -252,6 +262,14 @@ def test_rows_that_cannot_be_evaluated_are_refused() -> None:
         classification(ROWS, LABELS).ask(model, quiet)
     with pytest.raises(EvaluationError, match="replies to nothing"):
         reference_replies([Dialogue("0", DIALOGUES[0].messages[:1])])
+
+
+def test_a_turn_kept_as_context_is_no_reference() -> None:
+    chat = DIALOGUES[0]
+    assert len(chat.to_last_reply()) == 4
+    assert len(replace(chat, context_only=frozenset({3})).to_last_reply()) == 2
+    with pytest.raises(EvaluationError, match="replies to nothing"):
+        replace(chat, context_only=frozenset({1, 3})).to_last_reply()
 
 
 def test_answers_by_hand() -> None:

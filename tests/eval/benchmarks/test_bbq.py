@@ -147,6 +147,7 @@ def test_questions_of_a_template_are_resampled_together(path: Path) -> None:
 def test_only_the_first_items_are_asked_if_so_wanted(path: Path) -> None:
     [task] = load("bbq", path, max_items=5)
     assert [s.id for s in answers(task, HashedModel())] == [f"Age/{i}" for i in range(5)]
+    assert [*task.texts] == [f"Age/{i}" for i in range(5)]
     assert "the first 5 of 12 questions" in task.note
     assert task.fingerprint != load("bbq", path)[0].fingerprint
 

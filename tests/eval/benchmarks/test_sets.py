@@ -256,6 +256,7 @@ def test_winobias_asks_both_forms_of_both_occupations(winobias: Path) -> None:
     ]
     assert model.asked[10][1] == " construction worker"
     assert len(samples[0].loglikelihoods) == 6
+    assert task.texts[samples[0].id] == (model.asked[0][1], model.asked[1][1])
 
 
 def test_winobias_finds_the_gap_of_a_model_that_goes_by_the_pronoun(winobias: Path) -> None:
@@ -284,6 +285,7 @@ def test_squad_takes_a_refusal_in_words_for_no_answer(tmp_path: Path) -> None:
     )
     samples = answers(task, replies)
     assert [s.prediction for s in samples[:2]] == ["0", ""]
+    assert [*task.texts] == [s.id for s in samples]
     found = {metric.name: metric.compute(samples) for metric in task.metrics}
     assert found["f1"] == found["exact"] == found["NoAns_f1"] == found["HasAns_exact"] == 1
     assert found["best_f1"] == 1
@@ -478,6 +480,8 @@ def test_a_set_keeps_the_contract_of_samples_and_states_what_it_is(
         assert task.name.startswith(name)
         samples = answers(task, HashedModel(lambda c, t: hashed(c, t)))
         assert len({sample.id for sample in samples}) == len(samples)
+        assert list(task.texts) == [sample.id for sample in samples]
+        assert all(text.strip() for texts in task.texts.values() for text in texts)
         for sample in samples:
             assert len(sample.loglikelihoods) == len(sample.num_tokens) > 0
             json.dumps(dict(sample.scores), allow_nan=False)
