@@ -36,6 +36,7 @@ def audit_settings(
     num_examples: int,
     batch_size: int,
     epochs: float,
+    max_steps: int | None = None,
     train_settings: Mapping[str, object],
 ) -> list[Finding]:
     """Hold the settings of a run against the check-list, before anything is computed.
@@ -45,6 +46,7 @@ def audit_settings(
         num_examples: training examples.
         batch_size: expected batch size.
         epochs: of the run.
+        max_steps: of the run, whatever ``epochs`` says.
         train_settings: what else is set, by name (``packing``, ``early_stopping``, ``use_dora``,
             ``class_weights`` ...), from adapter and training sections alike. A name that is
             absent is not looked at.
@@ -60,6 +62,7 @@ def audit_settings(
             num_examples=num_examples,
             batch_size=batch_size,
             epochs=epochs,
+            max_steps=max_steps,
         )
     except PrivacyError as error:
         refusal = str(error)

@@ -198,7 +198,12 @@ class DPPlan:
 
 
 def make_plan(
-    config: PrivacyConfig, *, num_examples: int, batch_size: int, epochs: float
+    config: PrivacyConfig,
+    *,
+    num_examples: int,
+    batch_size: int,
+    epochs: float,
+    max_steps: int | None = None,
 ) -> DPPlan:
     """Fix a private run: q = batch_size / n, T = ceil(epochs / q), and noise for the epsilon.
 
@@ -207,6 +212,7 @@ def make_plan(
         num_examples: training examples n, or values of the unit column; treated as public.
         batch_size: the *expected* batch size; a real batch varies and may be empty.
         epochs: how often each example is used on average.
+        max_steps: T itself, whatever ``epochs`` says.
 
     Returns:
         The plan. With ``config.epsilon`` given, its noise multiplier is the least one (to 0.1 %)
@@ -226,7 +232,7 @@ def make_plan(
     delta = min(1e-5, 1 / (10 * num_examples)) if config.delta == "auto" else config.delta
     sample_rate = batch_size / num_examples
     # 3 epochs of 1000 / 100 are 30 steps, whatever the last binary digit says.
-    steps = max(1, math.ceil(epochs * num_examples / batch_size - 1e-9))
+    steps = max_steps or max(1, math.ceil(epochs * num_examples / batch_size - 1e-9))
     plan = DPPlan(
         unit=config.unit,
         adjacency=ADJACENCY,

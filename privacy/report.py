@@ -191,6 +191,8 @@ class Data(Part):
     """Rows that are nearly the same as one of another unit."""
     method: Stated
     """How copies were looked for."""
+    personal_data: Stated
+    """Personal data and secrets in the texts: what was redacted or kept, by kind and count."""
 
 
 class Account(Part):

@@ -109,7 +109,9 @@ def read_rows(name: str, base: Any) -> list[Any]:
     from finetune.encoding import encode_chat
     from recipes import qa
     from recipes.config import DataConfig
-    from recipes.data import check_rows, files_of
+    from recipes.data.dataset import Reading, read_data
+    from recipes.data.findings import Findings
+    from recipes.data.readers import files_of
 
     config = DataConfig(train=(f"sample:{name}/policies.jsonl",))
     stops = stop_ids_of(base.folder, base.tokenizer)
@@ -127,7 +129,7 @@ def read_rows(name: str, base: Any) -> list[Any]:
             max_length=1024,
             stop_ids=stops,
         )
-        for row in check_rows(files_of(config.train, Path()), config, qa.parse, [])
+        for row in read_data(files_of(config.train, Path()), config, qa.parse, Reading(Findings()))
     ]
 
 

@@ -66,6 +66,16 @@ def test_whole_epochs_do_not_gain_a_step_by_rounding() -> None:
         assert plan.steps == 10 * epochs
 
 
+def test_steps_may_be_given_instead_of_epochs() -> None:
+    config = PrivacyConfig(epsilon=8.0)
+    by_epochs = make_plan(config, num_examples=1000, batch_size=100, epochs=3)
+    by_steps = make_plan(config, num_examples=1000, batch_size=100, epochs=9, max_steps=30)
+    assert by_steps == by_epochs
+    fewer = make_plan(config, num_examples=1000, batch_size=100, epochs=3, max_steps=2)
+    assert fewer.steps == 2
+    assert fewer.noise_multiplier < by_epochs.noise_multiplier
+
+
 def test_automatic_delta_is_a_tenth_of_one_over_n_for_large_data() -> None:
     assert make_plan(NOISE_1, num_examples=10**6, batch_size=100, epochs=0.001).delta == 1e-7
 
