@@ -16,7 +16,7 @@ from finetune import adapter as adapters
 from finetune import checkpoint as checkpoints
 from finetune.config import CheckpointConfig
 from finetune.quantization import dtype_name
-from recipes import sources
+from recipes import contaminated, sources
 from recipes.console import Narrator
 from recipes.errors import InputError
 from recipes.evaluating import cache_of
@@ -63,6 +63,7 @@ def run(
     reports = evaluate(asked, tasks, out, precision, narrator)
     for name in reports:
         sources.write(out / name, given, max_items)
+    contaminated.report(asked, tasks, out, narrator)
     return {name: report.to_json() for name, report in reports.items()}
 
 

@@ -25,7 +25,8 @@ from privacy.described import Described
 from privacy.ledger import LedgerSummary
 from privacy.statement import GroupEpsilon, PrivacyStatement, statement
 from privacy.statement import groups as epsilon_of_groups
-from recipes import evidence, findings, near_duplicates, training
+from recipes import evidence, findings, training
+from recipes.data import near_duplicates
 from recipes.errors import Problem, Problems
 from recipes.evidence import Evidence
 from recipes.findings import Owned
@@ -171,6 +172,7 @@ def _settings(found: Evidence) -> list[Finding]:
         num_examples=num_units or training.num_private_units(recipe, found.rows),
         batch_size=recipe.train.batch_size,
         epochs=recipe.train.epochs,
+        max_steps=recipe.train.max_steps,
         train_settings=evidence.settings_of(recipe),
     )
 

@@ -2,47 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from eval.accuracy import reference_replies
-from eval.bias import stereotype_pairs
-from eval.counterfactual import counterfactual_replies
-from eval.hallucination import self_consistency
 from eval.items import Dialogue
 from eval.task import Task
-from eval.truth import knowledge_answers, truthful_choice
-from finetune.encoding import Example, encode_chat
-from recipes.config import EvalConfig
-from recipes.conversations import turns_of
-from recipes.rows import Row
+from recipes.config import DataConfig, EvalConfig
+from recipes.data.conversations import turns_of
+from recipes.data.findings import Note
+from recipes.data.rows import Parsed, Row
 
-COLUMNS = ("id", "messages", "prompt", "completion", "instruction", "input", "output", "tools")
+if TYPE_CHECKING:  # it imports torch, which reading rows needs not wait for
+    from finetune.encoding import Example, Message
+
+COLUMNS = (
+    "id",
+    "messages",
+    "conversations",
+    "prompt",
+    "completion",
+    "instruction",
+    "input",
+    "output",
+    "system",
+    "tools",
+)
 """Ours; `data.columns` says what the files call them."""
 
 
-def parse(row: Row, columns: Mapping[str, str], name: str) -> tuple[Dialogue, str, str]:
-    """Turn a row into a dialogue; `recipes.conversations` lists the layouts."""
-    turns = turns_of(row, columns)
+def parse(row: Row, data: DataConfig, name: str, note: Note) -> Parsed[Dialogue]:
+    """Turn a row into a dialogue; `recipes.data.conversations` lists the layouts.
+
+    Raises:
+        RowError: if the row cannot be used.
+    """
+    messages = turns_of(row, data, note)
     item = Dialogue(
-        id=name, messages=tuple({"role": t["role"], "content": t["content"]} for t in turns)
+        id=name,
+        messages=tuple(_texts(message) for message in messages),
+        context_only=frozenset(
+            i for i, message in enumerate(messages) if not message.get("learned", True)
+        ),
     )
-    return item, "\n".join(f"{turn['role']}: {turn['content']}" for turn in turns), ""
+    return Parsed(item, "\n".join(_content(message) for message in messages))
+
+
+def _texts(message: Message) -> dict[str, str]:
+    texts = {"role": message["role"], "content": message["content"]}
+    if reasoning := message.get("reasoning_content"):
+        texts["reasoning_content"] = reasoning
+    return texts
+
+
+def _content(message: Message) -> str:
+    """Return what is compared to find equal chats."""
+    reasoning = message.get("reasoning_content")
+    thought = f"{reasoning}\n" if reasoning else ""
+    return f"{message['role']}: {thought}{message['content']}"
 
 
 def encode(item: Dialogue, tokenizer: Any, *, max_length: int, stop_ids: frozenset[int]) -> Example:
-    """Encode a dialogue with the loss on every assistant turn and its stop token."""
+    """Encode a dialogue with the loss on every learned assistant turn and its stop token."""
+    from finetune.encoding import encode_chat
+
     return encode_chat(
         tokenizer,
-        [{"role": m["role"], "content": m["content"]} for m in item.messages],
+        [_message(item, i) for i in range(len(item.messages))],
         id=item.id,
         max_length=max_length,
         stop_ids=stop_ids,
     )
 
 
+def _message(item: Dialogue, position: int) -> Message:
+    given = item.messages[position]
+    message: Message = {"role": given["role"], "content": given["content"]}
+    if position in item.context_only:
+        message["learned"] = False
+    if "reasoning_content" in given:
+        message["reasoning_content"] = given["reasoning_content"]
+    return message
+
+
 def tasks(test: Sequence[Dialogue], config: EvalConfig) -> list[Task]:
     """Return the default tasks: replies, stereotypes and names, truth and consistency."""
+    from eval.accuracy import reference_replies
+    from eval.bias import stereotype_pairs
+    from eval.counterfactual import counterfactual_replies
+    from eval.hallucination import self_consistency
+    from eval.truth import knowledge_answers, truthful_choice
+
     return [
         reference_replies(test, max_new_tokens=config.max_new_tokens),
         stereotype_pairs(),

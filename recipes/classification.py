@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from sys import intern
+from typing import TYPE_CHECKING, Any
 
-from eval.accuracy import classification
-from eval.counterfactual import counterfactual_labels
-from eval.groups import group_gaps
-from eval.hallucination import out_of_scope
 from eval.items import LabelledText
 from eval.task import Task
-from finetune.encoding import Example, encode_text
-from recipes.data import Checked, Parts
-from recipes.errors import InputError, Problem, Problems
-from recipes.rows import Row, RowError, name_of, take
+from recipes.config import DataConfig
+from recipes.data import catalog
+from recipes.data.dataset import DataSplit
+from recipes.data.findings import Note
+from recipes.data.ids import normalize_id
+from recipes.data.label_faults import labels_in
+from recipes.data.labels import (
+    MISSING_WORDS,
+    in_order,
+    is_without_content,
+    label_text,
+    list_in,
+    map_labels,
+    quoted,
+    split_cell,
+)
+from recipes.data.rows import Parsed, Row, RowError, get_column, plain_number
+
+if TYPE_CHECKING:  # it imports torch, which reading rows needs not wait for
+    from finetune.encoding import Example
 
 COLUMNS = ("id", "text", "label", "labels", "group")
 """Ours; `data.columns` says what the files call them."""
@@ -23,66 +36,72 @@ ZERO_SHOT = "Which of the labels describes the text? Answer with the label only.
 """How the base is asked, which has no classification head."""
 
 
-def parse(row: Row, columns: Mapping[str, str], name: str) -> tuple[LabelledText, str, str]:
-    """Turn a row into a labelled text: `text`, and `label` (one) or `labels` (a list)."""
-    given = take(row, "text", columns)
-    label: str | tuple[str, ...]
-    many = row.values.get(columns.get("labels", "labels"))
-    has_one = columns.get("label", "label") in row.values
-    if many is not None and not (has_one and isinstance(many, str)):  # a table holds no list
-        if not isinstance(many, list) or not all(isinstance(one, str) for one in many):
-            raise RowError("column 'labels': wanted a list of texts")
-        if not all(one.strip() for one in many):
-            raise RowError("column 'labels' holds an empty label")
-        label = tuple(sorted({one.strip() for one in many}))
-        stratum = "+".join(label)
-    else:
-        label = stratum = take(row, "label", columns).strip()
-    group = name_of(take(row, "group", columns, required=False))
+def parse(row: Row, data: DataConfig, name: str, note: Note) -> Parsed[LabelledText]:
+    """Turn a row into a labelled text: `text`, and `label` (one) or `labels` (several)."""
+    given = get_column(row, "text", data.columns)
+    if given.strip().casefold() in MISSING_WORDS:
+        note(catalog.MISSING_WORD_TEXT, "")
+    elif is_without_content(given):
+        note(catalog.TEXT_WITHOUT_CONTENT, "")
+    found, is_many = _labels_of(row, data)
+    # one text for each label, not for each row
+    labels = tuple(map(intern, map_labels(found, data.label_map)))
+    for one in found:
+        if one in data.label_map:
+            note(catalog.LABEL_MAPPED, one)
+    for one in labels:
+        if one.casefold() in MISSING_WORDS:
+            note(catalog.MISSING_WORD_LABEL, f"label {quoted(one)}")
+    label: str | tuple[str, ...] = tuple(sorted(labels)) if is_many else labels[0]
+    group = normalize_id(get_column(row, "group", data.columns, required=False))
     item = LabelledText(id=name, text=given.strip(), label=label, group=group)
-    return item, given, stratum
+    return Parsed(item, given, "+".join(sorted(labels)))
 
 
-def labels_of(parts: Parts[LabelledText]) -> tuple[tuple[str, ...], bool]:
-    """Return all labels of the training rows, sorted, and whether a text may have several.
+def _labels_of(row: Row, data: DataConfig) -> tuple[tuple[str, ...], bool]:
+    """Return the labels of a row as they are written, and whether it may have several."""
+    many = row.values.get(data.columns.get("labels", "labels"))
+    one = plain_number(row.values.get(data.columns.get("label", "label")))
+    if isinstance(many, list):
+        labels = tuple(map(label_text, many))
+        if not all(labels):
+            raise RowError("column 'labels' holds an empty label", catalog.EMPTY_LABEL)
+        return labels, True
+    value = many if one is None and many is not None else one
+    is_cell = value is many and many is not None
+    if value is None:
+        if not any(data.columns.get(key, key) in row.values for key in ("label", "labels")):
+            get_column(row, "label", data.columns)  # names the columns that there are
+        raise RowError("no label", catalog.EMPTY_LABEL)
+    if isinstance(value, list):
+        raise RowError("column 'label' holds a list; name it labels: data.columns: {labels: ...}")
+    text = label_text(value)
+    if not text:
+        raise RowError("no label", catalog.EMPTY_LABEL)
+    if data.label_separator is not None:
+        parts = split_cell(text, data.label_separator)
+        if not parts and list_in(text) is None:
+            raise RowError("no label between the separators", catalog.EMPTY_LABEL)
+        return parts, True
+    return (text,), is_cell
 
-    Raises:
-        InputError: if there are fewer than two labels, or rows of both kinds.
-        Problems: if a label stands only in the test or validation rows, which nothing can learn.
+
+def labels_of(parts: DataSplit[LabelledText]) -> tuple[tuple[str, ...], bool]:
+    """Return all labels of the training rows, and whether a text may have several.
+
+    Numbers are in numeric order, words in alphabetical order.
     """
     rows = (*parts.train, *parts.validation, *parts.test)
-    kinds = {isinstance(row.item.label, tuple) for row in rows}
-    if len(kinds) > 1:
-        raise InputError("data: some rows have one label and some a list of labels; use one form")
-    known = {label for row in parts.train for label in _labels(row)}
-    if len(known) < 2:
-        raise InputError(
-            f"data: the training rows have {len(known)} label; a classifier needs at least two"
-        )
-    unknown = [
-        Problem(row.place, f"its label {label!r} is in no training row")
-        for row in (*parts.test, *parts.validation)
-        for label in _labels(row)
-        if label not in known
-    ]
-    if unknown:
-        raise Problems(
-            f"{len(unknown)} test rows have a label that the training rows lack:",
-            unknown,
-            "Add training rows of that label, or correct its spelling.",
-        )
-    return tuple(sorted(known)), kinds == {True}
-
-
-def _labels(row: Checked[LabelledText]) -> tuple[str, ...]:
-    label = row.item.label
-    return label if isinstance(label, tuple) else (label,)
+    known = {label for row in parts.train for label in labels_in(row.item)}
+    return in_order(known), any(isinstance(row.item.label, tuple) for row in rows)
 
 
 def encode(
     item: LabelledText, tokenizer: Any, labels: Sequence[str], *, max_length: int
 ) -> Example:
     """Encode a text with its class index, or with one 0/1 value a class."""
+    from finetune.encoding import encode_text
+
     label: int | tuple[float, ...]
     if isinstance(item.label, tuple):
         label = tuple(float(name in item.label) for name in labels)
@@ -104,6 +123,11 @@ def tasks(
         few: the rows that the swapped and the out-of-scope texts are made from.
         labels: all labels.
     """
+    from eval.accuracy import classification
+    from eval.counterfactual import counterfactual_labels
+    from eval.groups import group_gaps
+    from eval.hallucination import out_of_scope
+
     has_groups = any(row.group is not None for row in test) and any(
         row.group is not None for row in few
     )

@@ -6,6 +6,7 @@ Nothing heavy is imported before a verb needs it, so that `assay --help` answers
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,18 +41,27 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="Delete a run of the same n
 @app.command()
 def init(
     recipe: Annotated[str, typer.Argument(help="chat, classification or qa.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="FILE", help="Your rows; columns are guessed.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a commented recipe file that runs as it is.
+    """Write a commented recipe file that runs as it is, or one for a file of your own.
 
     Example: assay init qa -o qa.yaml
+
+    Example: assay init classification --data tickets.csv -o tickets.yaml
     """
     from recipes import starter
 
     file = out or Path(f"{recipe}.yaml")
-    message = starter.write(recipe, file)
-    _print({"file": str(file)}, as_json, lambda: print(message))
+    if data is None:
+        message = starter.write(recipe, file)
+        _print({"file": str(file)}, as_json, lambda: print(message))
+        return
+    written = starter.write_for(recipe, file, data)
+    _print(written.to_json(), as_json, lambda: print(written.describe()))
 
 
 @app.command()
@@ -61,17 +71,56 @@ def check(
     show: Annotated[
         int, typer.Option(min=0, help="Print so many examples, learned text marked.")
     ] = 0,
+    html: Annotated[
+        Path | None, typer.Option(metavar="PAGE", help="Also write the result as a page.")
+    ] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write cleaned copies of the data, and what changed."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check recipe and data: bad rows, leakage, labels, lengths, the loss mask.
+    """Check recipe and data: bad rows, leakage, labels, personal data, lengths, the loss mask.
+
+    Exit code 2 if anything is wrong that training would refuse. docs/data-checks.md lists
+    every finding with what to do about it. --fix never touches the source; it prints the command
+    that checks the copies.
 
     Example: assay check qa.yaml --show 3
-    """
-    from recipes import checking, config
 
-    recipe = config.load(file, set_)
-    result = checking.check(recipe, file.resolve().parent, num_shown=show)
-    _print(result.to_json(), as_json, lambda: checking.show(result))
+    Example: assay check qa.yaml --fix cleaned
+
+    Example: assay check qa.yaml --html check.html
+    """
+    from recipes import config
+
+    recipe = config.load(file, set_, needs_gate=False)
+    from recipes.check import fix as fixing
+    from recipes.check import inspection, terminal
+
+    folder = file.resolve().parent
+    if fix is not None:
+        fixing.refuse_folder(fix, recipe.data, folder)
+    fixed = None
+    with _narrator().bars() as open_bar:
+        result = inspection.inspect(recipe, folder, open_bar, num_shown=show)
+        if fix is not None:
+            fixed = fixing.fix(recipe, file, set_, fix, result, open_bar)
+    written = []
+    if html is not None:
+        from recipes.check import page
+
+        page.write(result, recipe.name, html)
+        written.append(str(html))
+    command = " ".join([str(file), *(f"--set {shlex.quote(one)}" for one in set_)])
+    values = result.to_json() | {"written": written, "fix": fixed and fixed.to_json()}
+    _print(values, as_json, lambda: terminal.show(result, command))
+    for path in written:
+        print(path, file=sys.stderr)
+    if fixed is not None and not as_json:
+        print("\n".join(["", *fixed.lines()]))
+    if result.num_errors:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -80,11 +129,11 @@ def plan(file: File, set_: Set = [], as_json: Json = False) -> None:  # noqa: B0
 
     Example: assay plan qa.yaml --set train.epochs=1
     """
-    from recipes import checking, config
+    from recipes import config, planning
 
     recipe = config.load(file, set_)
-    result = checking.plan(recipe, file.resolve().parent)
-    _print(result, as_json, lambda: checking.show_plan(result))
+    result = planning.plan(recipe, file.resolve().parent)
+    _print(result, as_json, lambda: planning.show_plan(result))
 
 
 @app.command()
@@ -119,13 +168,12 @@ def train(
 
     Example: assay train qa.yaml
     """
-    from recipes import domains
     from recipes.files import locked
-    from recipes.run import start
+    from recipes.run import read_domain, start
     from recipes.training import train_adapter
 
     run = start(file, set_, runs, is_fresh=fresh)
-    domain = domains.read(run.recipe, run.source)
+    domain = read_domain(run)
     with locked(run.folder):
         train_adapter(run, domain, _narrator())
     result = {"run": str(run.folder), "adapter": str(run.folder / "adapter")}
@@ -296,14 +344,14 @@ def merge(
 
     Example: assay merge runs/handbook-qa --serving-base serving
     """
-    from recipes import domains, merged, pipeline
-    from recipes.run import open_run
+    from recipes import merged, pipeline
+    from recipes.run import open_run, read_domain
 
     run = open_run(folder)
     if serving_base is not None and into != "dequantised":
         _fail("--serving-base holds the weights that adapters were trained on; leave out --into", 2)
     if serving_base is not None:
-        domain = domains.read(run.recipe, run.source)
+        domain = read_domain(run)
         made = merged.serving_base(run, domain, serving_base, storage)
         _print(made, as_json, lambda: print(made["serving_base"]))
         return
@@ -510,10 +558,10 @@ def schema() -> None:
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what this machine has, and what is wrong with the installation."""
-    from recipes import checking
+    from recipes import doctor as doctor_
 
-    result = checking.doctor()
-    _print(result, as_json, lambda: checking.show_doctor(result))
+    result = doctor_.doctor()
+    _print(result, as_json, lambda: doctor_.show_doctor(result))
 
 
 def _narrator() -> Any:

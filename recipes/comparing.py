@@ -14,12 +14,12 @@ from rich.table import Table
 from eval.comparison import every_pair, formulas
 from eval.report import Page, Pair, render_html, render_markdown, to_json
 from eval.task import Report, Task
-from recipes import domains, page, sources
+from recipes import page, sources
 from recipes.console import Narrator
 from recipes.contestants import Contest, Contestant, gather
 from recipes.evaluating import evaluate_adapter, evaluate_base, evaluate_merged
 from recipes.files import locked, write_json, write_text
-from recipes.run import Run, open_run
+from recipes.run import Run, open_run, read_domain
 
 
 def evaluate(folders: Sequence[Path], narrator: Narrator) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def evaluate(folders: Sequence[Path], narrator: Narrator) -> dict[str, Any]:
 
 
 def _evaluate(run: Run, narrator: Narrator) -> dict[str, Report]:
-    domain = domains.read(run.recipe, run.source)
+    domain = read_domain(run)
     with locked(run.folder):
         reports = {
             "base": evaluate_base(run, domain, narrator),
@@ -82,7 +82,7 @@ def page_of(contest: Contest, tasks: Sequence[Task] = ()) -> Page:
         task
         for one in contest.candidates
         if one.run is not None
-        for task in domains.read(one.run.recipe, one.run.source).tasks
+        for task in read_domain(one.run).tasks
     ]
     models = [contest.base.evaluated, *(one.evaluated for one in contest.candidates)]
     known = formulas(models, [*tasks, *own])

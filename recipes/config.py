@@ -7,19 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.scalarbool import ScalarBoolean
+from ruamel.yaml.comments import CommentedMap
 
 from eval.policy import ONE_RULE, SEVERAL_RULES, GatePolicy
 from finetune.config import AdapterConfig, CheckpointConfig, Names, Settings, TrainConfig
 from privacy.plan import PrivacyConfig
 from privacy.refusals import why_unknown
 from recipes.card import CardConfig
+from recipes.data import catalog
+from recipes.data.findings import Severity
+from recipes.data.personal_data.kinds import Kind
 from recipes.errors import InputError, Problem, Problems, nearest
+from recipes.yaml_text import NotYaml, Representer, line_of, parse, plain, shortened
 
 
 def _one_is_many(value: object) -> object:
@@ -29,12 +30,32 @@ def _one_is_many(value: object) -> object:
 Paths = Annotated[Names, BeforeValidator(_one_is_many)]
 
 
+PersonalDataAction = Literal["error", "redact", "keep"]
+
+
+class TurnsConfig(Settings):
+    """What to do with chats whose turns are in an unusual order."""
+
+    repeated: Literal["error", "merge", "keep"] = "error"
+    """Two turns of the user, or two of the assistant, in a row: an error, joined by a line break
+    (turns that are not learned are not joined with learned ones), or kept as they are."""
+
+    late_system: Literal["error", "merge", "keep"] = "error"
+    """A system turn after the first turn: an error, its text moved into a system turn at the start,
+    or kept where it is."""
+
+    assistant_first: Literal["error", "keep"] = "error"
+    """A chat that begins with the assistant: an error, or kept and learned, as for a greeting."""
+
+
 class DataConfig(Settings):
     """Where the rows are, what their columns mean, and how they are split."""
 
     train: Paths
-    """Files (globs too): jsonl, json, csv, tsv, parquet, xlsx, SQuAD json; `.gz` as well. Relative
-    to the recipe file. `sample:PATH` names a file of the embedded samples."""
+    """Files, globs or folders, relative to the recipe file: csv, tsv, txt, jsonl, json (SQuAD and
+    pandas too), parquet, arrow, feather, xlsx, xlsm, xlsb, xls, ods; the text kinds also as .gz,
+    .zst, .bz2 or .xz. `sample:PATH` is an embedded sample, and `hub:ORG/NAME@REVISION/SPLIT` a
+    Hub data set at a commit."""
 
     test: Paths | None = None
     """Files of the test rows; without them `test_fraction` of the rows is split off."""
@@ -59,7 +80,93 @@ class DataConfig(Settings):
     """Leave out rows that cannot be used, counted and listed in data.json; else they are errors."""
 
     allow_duplicates_across_split: bool = False
-    """Whether a row of `test` may stand in `train` word for word; else that is an error."""
+    """Whether a row of `test` may be in `train` too, exactly or but for case, blanks, punctuation
+    and Unicode forms; else that is an error."""
+
+    encoding: str | None = None
+    """Encoding of the text files, as `windows-1252` or `utf-16`; null detects it, and `assay check`
+    prints it. A byte order mark in a file decides before this."""
+
+    delimiter: str | None = Field(None, min_length=1, max_length=1)
+    """What separates the columns of a text table, as `;` or `\t`; null detects it among comma,
+    semicolon, tab and vertical bar, and `assay check` prints it."""
+
+    sheet: str | int | None = None
+    """Sheet of a workbook: its name, or its number from 1; null takes the first visible one with
+    rows."""
+
+    header_row: int | None = Field(None, ge=1)
+    """Line or sheet row that names the columns, from 1; null takes the first that is no title, and
+    lists what it passed over."""
+
+    rows_key: str | None = None
+    """Key under which the rows of a JSON object are; null takes the only list of objects."""
+
+    label_map: dict[str, str] = Field(default_factory=dict)
+    """A spelling of a label: the label it stands for."""
+
+    label_separator: str | None = Field(None, min_length=1)
+    """Classification: what separates several labels in one cell, as `;`."""
+
+    turns: TurnsConfig = TurnsConfig()
+    """Chat: what to do with turns in an unusual order."""
+
+    reasoning: Literal["keep", "drop"] | None = None
+    """Chat: whether reasoning (thoughts before the answer, in the content between <think> and
+    </think> or beside it as reasoning_content) is learned or removed. Rows with reasoning are an
+    error until this is set."""
+
+    keep_alike_together: bool = True
+    """Keep rows that differ only in case, blanks, punctuation or Unicode form on one side of the
+    split; false compares case and blanks alone."""
+
+    keep_passages_together: bool = True
+    """Question answering: keep all questions of one passage on one side of the split."""
+
+    personal_data: PersonalDataAction | dict[str, PersonalDataAction] = "error"
+    """What to do with personal data and secrets in the texts of rows: `error`, `redact` (replace
+    each by a placeholder such as <EMAIL_3>, the same for the same value) or `keep`. For all kinds,
+    or by kind, as `{email: redact, phone: keep}`; kinds that are not named are errors. Kinds:
+    private_key, url_credentials, access_token, api_key, email, iban, payment_card, imei,
+    national_id, phone, mac_address, ip_address, date_of_birth, street_address, password,
+    person_name."""
+
+    personal_data_key: str | None = None
+    """File that `check` and `train` write the originals of all placeholders to, so that redaction
+    can be reversed; relative to the recipe file, never in a folder of runs. null: kept nowhere."""
+
+    findings: dict[str, Severity] = Field(default_factory=dict)
+    """Severity of a finding by its code: `error`, `warning` or `ignore` (docs/data-checks.md)."""
+
+    @field_validator("label_map")
+    @classmethod
+    def _no_empty_label(cls, given: dict[str, str]) -> dict[str, str]:
+        if empty := [label for label, target in given.items() if not target.strip()]:
+            raise ValueError(f"{empty[0]!r} becomes an empty label; name the label it stands for")
+        return given
+
+    @field_validator("personal_data")
+    @classmethod
+    def _known_kinds(
+        cls, given: PersonalDataAction | dict[str, PersonalDataAction]
+    ) -> PersonalDataAction | dict[str, PersonalDataAction]:
+        for kind in () if isinstance(given, str) else given:
+            if kind not in list(Kind):
+                hint = nearest(kind, list(Kind)) or f"there are {', '.join(Kind)}"
+                raise ValueError(f"there is no kind of personal data {kind!r}; {hint}")
+        return given
+
+    @field_validator("findings")
+    @classmethod
+    def _known_codes(cls, given: dict[str, Severity]) -> dict[str, Severity]:
+        known = {kind.code for kind in catalog.all_kinds()}
+        for code in given:
+            if code not in known:
+                hint = nearest(code, known) or "see docs/data-checks.md"
+                raise ValueError(f"there is no finding {code!r}; {hint}")
+            if given[code] != "error" and any(code == kind.code for kind in catalog.ESSENTIAL):
+                raise ValueError(f"{code} is always an error: without it nothing can be trained")
+        return given
 
 
 class EvalConfig(Settings):
@@ -113,8 +220,13 @@ class Recipe(Settings):
     """What only people can say of the model; it stands in the documents of a release."""
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+def load(path: Path, overrides: Sequence[str] = (), *, needs_gate: bool = True) -> Recipe:
     """Read a recipe file and apply dotted overrides; the last one wins.
+
+    Args:
+        path: the file.
+        overrides: ``KEY=VALUE`` each.
+        needs_gate: whether a file without `gate` is an error; else its gate has no rules.
 
     Raises:
         Problems: with every error at once, each with its line and, for an unknown key, the nearest
@@ -122,8 +234,10 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         InputError: if the file cannot be read, or is no YAML mapping.
     """
     document = _read(path)
-    values = _plain(document)
+    values = plain(document)
     overridden = [_set(values, override) for override in overrides]
+    if not needs_gate:
+        values.setdefault("gate", {})
     return validate(values, document=document, path=path, overridden=overridden)
 
 
@@ -138,7 +252,7 @@ def load_card(path: Path) -> CardConfig:
     block = document.get("card", CommentedMap() if "recipe" in document else document)
     if not isinstance(block, CommentedMap):
         raise InputError(f"{path}: wanted a mapping of the card's keys to texts")
-    return _validated(CardConfig, _plain(block), document=block, path=path)
+    return _validated(CardConfig, plain(block), document=block, path=path)
 
 
 def _read(path: Path, what: Literal["recipe", "card"] = "recipe") -> CommentedMap:
@@ -147,18 +261,16 @@ def _read(path: Path, what: Literal["recipe", "card"] = "recipe") -> CommentedMa
     except FileNotFoundError:
         write = {"recipe": f"assay init qa -o {path}", "card": "the keys of a recipe's card block"}
         raise InputError(f"there is no {what} file {path}; write one with: {write[what]}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}:{line}: the {what} file cannot be read: not UTF-8") from None
+    except (OSError, ValueError) as error:
         raise InputError(f"the {what} file {path} cannot be read: {error}") from None
     try:
-        document = YAML(typ="rt").load(text)
-    except DuplicateKeyError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise InputError(f"{path}:{line}: a key stands twice; keep one") from None
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise InputError(f"{path}:{line}: not valid YAML 1.2: {error.problem}") from None
-    except YAMLError as error:  # such as a character that YAML does not allow
-        raise InputError(f"{path}: not valid YAML 1.2: {error}") from None
+        document = parse(text)
+    except NotYaml as error:
+        where = path if error.line is None else f"{path}:{error.line}"
+        raise InputError(f"{where}: {error}") from None
     if not isinstance(document, CommentedMap):
         raise InputError(f"{path}:1: wanted a mapping of keys to values, found something else")
     return document
@@ -195,7 +307,7 @@ def _validated(
             found.setdefault(_known_part(values, one), []).append(one)
         problems: list[tuple[int, Problem]] = []
         for location, ones in found.items():
-            line = _line(document, location)
+            line = line_of(document, location)
             is_override = _is_overridden(location, document, overridden)
             where = "--set" if is_override else f"{path}:{line}"
             key = ".".join(str(part) for part in location)
@@ -207,20 +319,6 @@ def _validated(
             f"the {what} has {count} error{'s' if count > 1 else ''}:",
             [problem for _, problem in sorted(problems, key=lambda p: p[0])],
         ) from None
-
-
-def _plain(node: Any) -> Any:
-    """Turn ruamel's annotated values into plain ones, which pydantic's strict mode accepts."""
-    if isinstance(node, CommentedMap):
-        return {str(key): _plain(value) for key, value in node.items()}
-    if isinstance(node, CommentedSeq):
-        return [_plain(value) for value in node]
-    if isinstance(node, ScalarBoolean):  # one with an anchor, which is an int to Python
-        return bool(node)
-    for kind in (bool, int, float, str):
-        if isinstance(node, kind):
-            return kind(node)
-    return node
 
 
 def _set(values: dict[str, Any], override: str) -> Location:
@@ -237,9 +335,10 @@ def _set(values: dict[str, Any], override: str) -> Location:
             at[parent] = {}
         at = at[parent]
     try:
-        at[last] = _plain(YAML(typ="rt").load(text)) if text else None
-    except YAMLError:
-        raise InputError(f"--set {override}: {text!r} is not valid YAML 1.2") from None
+        at[last] = plain(parse(text)) if text else None
+    except NotYaml as error:
+        shown = override if override.isprintable() and len(override) <= 80 else shortened(override)
+        raise InputError(f"--set {shown}: {error}") from None
     return tuple(key.split("."))
 
 
@@ -275,23 +374,6 @@ def _is_overridden(location: Location, document: Any, overridden: Sequence[Locat
     )
 
 
-def _line(document: Any, location: Sequence[int | str]) -> int:
-    """Return the line on which a key stands, or its nearest parent that is in the file."""
-    line = 1
-    for part in location:
-        if isinstance(document, CommentedMap) and part in document:
-            if part not in (document.lc.data or ()):
-                break  # merged in from an anchor
-            line = document.lc.key(part)[0] + 1
-            document = document[part]
-        elif isinstance(document, CommentedSeq) and isinstance(part, int) and part < len(document):
-            line = document.lc.item(part)[0] + 1
-            document = document[part]
-        else:
-            break
-    return line
-
-
 def _explain(ones: Sequence[Any], location: Sequence[int | str], model: type[BaseModel]) -> str:
     """Say what is wrong at a place; of a union, what each of its members wanted."""
     found = ones[0]
@@ -302,6 +384,9 @@ def _explain(ones: Sequence[Any], location: Sequence[int | str], model: type[Bas
             return f"this is no setting of ours: {why}"
         keys = _keys_at(model, location[:-1])
         hint = nearest(str(location[-1]), keys) or f"valid keys are {', '.join(sorted(keys))}"
+        if "." in str(location[-1]):
+            *parents, key = str(location[-1]).split(".")
+            return f"unknown key; write {key} under {'.'.join(parents)}:"
         return f"unknown key; {hint}"
     if found["type"] == "missing":
         return "missing; it has no default"
@@ -309,7 +394,8 @@ def _explain(ones: Sequence[Any], location: Sequence[int | str], model: type[Bas
     wanted = [m if i == 0 else m.removeprefix("Input should be ") for i, m in enumerate(messages)]
     message = " or ".join(wanted).replace("a valid tuple", "a list")
     value = found.get("input")
-    shown = f", found {value!r}" if isinstance(value, str | int | float | bool | None) else ""
+    is_one = isinstance(value, str | int | float | bool | None)
+    shown = f", found {shortened(value)}" if is_one else ""
     return f"{message[:1].lower()}{message[1:]}{shown}"
 
 
@@ -345,5 +431,6 @@ def dump(recipe: Recipe) -> str:
     stream = StringIO()
     yaml = YAML()
     yaml.default_flow_style = False
+    yaml.Representer = Representer
     yaml.dump(json.loads(recipe.model_dump_json()), stream)
     return stream.getvalue()

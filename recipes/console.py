@@ -33,6 +33,23 @@ class Bar:
         self.advance(done)
 
 
+OpenBar = Callable[[str, int], Bar]
+"""Opens a bar: what is done, and how much there is to do."""
+
+
+def shares_on(bar: Bar) -> Callable[[float], None]:
+    """Return a function that moves a bar of 100 to a share, 0 to 1, of what there is to do."""
+    moved = 0
+
+    def move(share: float) -> None:
+        nonlocal moved
+        now = int(100 * share)
+        bar.advance(now - moved)
+        moved = now
+
+    return move
+
+
 class Narrator:
     """Says what is being done. Customer text is never given to it."""
 
@@ -44,7 +61,7 @@ class Narrator:
         self.console.print(text, markup=False)
 
     @contextmanager
-    def bars(self) -> Iterator[Callable[[str, int], Bar]]:
+    def bars(self) -> Iterator[OpenBar]:
         """Give a function that opens a bar with its remaining time, for as long as this lasts.
 
         Where there is no terminal, a bar is a line of text now and then.

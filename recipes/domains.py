@@ -5,68 +5,127 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eval.task import Task
-from finetune.checkpoint import Head
-from finetune.config import TrainConfig
-from finetune.encoding import Example
 from recipes import chat, classification, qa
 from recipes.config import Recipe
-from recipes.data import Checked, Parts, prepare
-from recipes.errors import InputError, Problem, Problems, nearest
+from recipes.console import OpenBar
+from recipes.data import catalog
+from recipes.data.dataset import DataSplit, Parse, new_findings, prepare
+from recipes.data.findings import Findings
+from recipes.data.label_faults import find_label_faults, labels_in
+from recipes.data.split import DataRow
+from recipes.errors import InputError, nearest
+
+if TYPE_CHECKING:  # they import torch, which reading rows needs not wait for
+    from finetune.checkpoint import Head
+    from finetune.encoding import Example
 
 
 @dataclass(frozen=True)
 class Domain:
     """What differs between the recipes once the data is read."""
 
-    parts: Parts[Any]
+    parts: DataSplit[Any]
     head: Head
     labels: tuple[str, ...]
     is_multi_label: bool
     encode: Callable[[Any, Any, frozenset[int]], Example]
     """From an item, the tokenizer and the stop tokens to a training example."""
 
-    tasks: list[Task]
-    """What every candidate is asked."""
+    is_known: Callable[[Any], bool]
+    """Whether an item can be encoded: its labels, if any, are among `labels`."""
 
-    base_tasks: list[Task]
-    """What the base is asked: the same, or fewer of the same items where asking is slow."""
+    make_tasks: Callable[[], tuple[list[Task], list[Task]]]
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks of every candidate."""
+        return self._tasks[0]
+
+    @property
+    def base_tasks(self) -> list[Task]:
+        """The tasks of the base: the same, or with fewer of the items where scoring is slow."""
+        return self._tasks[1]
+
+    @cached_property
+    def _tasks(self) -> tuple[list[Task], list[Task]]:
+        return self.make_tasks()
 
 
-def read(recipe: Recipe, folder: Path) -> Domain:
+def read(
+    recipe: Recipe,
+    folder: Path,
+    findings: Findings | None = None,
+    *,
+    labels: Sequence[str] = (),
+    is_trained: bool = False,
+    scan_personal_data: bool = False,
+    open_bar: OpenBar | None = None,
+) -> Domain:
     """Read and split a recipe's data and say how it is encoded and evaluated.
 
     Args:
         recipe: the run.
         folder: where relative paths start.
+        findings: receives what is wrong with the data; without it, errors are raised.
+        labels: of an adapter that was trained on these rows. If they are the same labels, their
+            order is kept: it is that of the adapter's head.
+        is_trained: whether a model was trained on these rows already, so that only what makes
+            them unreadable is an error.
+        scan_personal_data: whether every kind of personal data is searched for, as before training.
+        open_bar: opens a progress bar for the reading; None for none.
 
     Raises:
         recipes.errors.InputError: if the data cannot be used, or a setting is not for this domain.
     """
     if recipe.recipe != "classification":
         _refuse_for_classification(recipe)
+    elif recipe.base.chat_template is not None:
+        raise InputError(
+            "base.chat_template: a classifier reads texts, not chats; remove it (adapter.prompt "
+            "puts words around each text)"
+        )
     _refuse_unknown_columns(recipe)
-    parse = {"chat": chat.parse, "classification": classification.parse, "qa": qa.parse}
-    parts: Parts[Any] = prepare(
+    collected = findings if findings is not None else new_findings(recipe)
+    parts: DataSplit[Any] = prepare(
         recipe.data,
         folder,
-        parse[recipe.recipe],
+        parser_of(recipe),
         seed=recipe.train.seed,
         # a private run chooses no checkpoint, so it holds nothing back
         validation_fraction=0.0 if recipe.privacy else recipe.train.validation_fraction,
+        findings=collected,
+        texts=text_columns(recipe),
+        scan_personal_data=scan_personal_data,
+        open_bar=open_bar,
     )
+    if recipe.recipe == "classification":
+        find_label_faults(parts, recipe.data, collected)
+    if findings is None:
+        collected.raise_errors(among=catalog.STRUCTURAL if is_trained else None)
+    domain = _domain(recipe, parts, labels)
+    if findings is None:
+        domain.tasks  # noqa: B018 (an unknown task is refused now, not after training)
+    return domain
+
+
+def _domain(recipe: Recipe, parts: DataSplit[Any], trained: Sequence[str]) -> Domain:
     test = _chosen(parts.test, recipe)
     max_length = recipe.train.max_length
     if recipe.recipe == "classification":
         labels, is_multi_label = classification.labels_of(parts)
+        if set(trained) == set(labels):
+            labels = tuple(trained)
         if is_multi_label and recipe.train.class_weights != "none":
             raise InputError(
                 "train.class_weights: it weighs a row by its one label; here rows have several"
             )
         few = test[: recipe.eval.max_base_items]
+        known = frozenset(labels)
         return Domain(
             parts=parts,
             head="sequence-classification",
@@ -75,11 +134,18 @@ def read(recipe: Recipe, folder: Path) -> Domain:
             encode=lambda item, tokenizer, _: classification.encode(
                 item, tokenizer, labels, max_length=max_length
             ),
-            tasks=_named(classification.tasks(test, few, labels), recipe),
-            base_tasks=_named(classification.tasks(few, few, labels), recipe),
+            is_known=lambda item: known.issuperset(labels_in(item)),
+            make_tasks=lambda: (
+                _named(classification.tasks(test, few, labels), recipe),
+                _named(classification.tasks(few, few, labels), recipe),
+            ),
         )
     story = qa if recipe.recipe == "qa" else chat
-    tasks = _named(story.tasks(test, recipe.eval), recipe)
+
+    def make_tasks() -> tuple[list[Task], list[Task]]:
+        tasks = _named(story.tasks(test, recipe.eval), recipe)
+        return tasks, tasks
+
     return Domain(
         parts=parts,
         head="causal-lm",
@@ -88,9 +154,32 @@ def read(recipe: Recipe, folder: Path) -> Domain:
         encode=lambda item, tokenizer, stop_ids: story.encode(
             item, tokenizer, max_length=max_length, stop_ids=stop_ids
         ),
-        tasks=tasks,
-        base_tasks=tasks,
+        is_known=lambda _: True,
+        make_tasks=make_tasks,
     )
+
+
+def parser_of(recipe: Recipe) -> Parse[Any]:
+    """Return what turns a row into an item of the recipe's domain."""
+    if recipe.recipe == "chat":
+        return chat.parse
+    return classification.parse if recipe.recipe == "classification" else qa.parse
+
+
+_NO_TEXTS = frozenset({"id", "group", "document"})
+_OTHER_CHAT_COLUMNS = ("conversations", "history", "system", "functions", "replies", "chosen")
+
+
+def text_columns(recipe: Recipe) -> frozenset[str]:
+    """Return the columns (theirs) whose texts reach the model; ids and groups do not."""
+    story = {"chat": chat, "classification": classification, "qa": qa}[recipe.recipe]
+    columns = recipe.data.columns
+    theirs = {columns.get(name, name) for name in story.COLUMNS if name not in _NO_TEXTS}
+    if recipe.recipe == "chat":
+        theirs.update(_OTHER_CHAT_COLUMNS)
+    if recipe.recipe == "qa":
+        theirs.add("answer")
+    return frozenset(theirs)
 
 
 def _refuse_unknown_columns(recipe: Recipe) -> None:
@@ -119,38 +208,7 @@ def _refuse_for_classification(recipe: Recipe) -> None:
             )
 
 
-def refuse_unfit(
-    rows: Sequence[Checked[Any]], examples: Sequence[Example], settings: TrainConfig
-) -> None:
-    """Refuse rows whose answers would be cut, or would teach the model never to stop.
-
-    Raises:
-        Problems: naming every such row.
-    """
-    cut, without_stop = [], []
-    for row, example in zip(rows, examples, strict=True):
-        if example.num_cut:
-            length = len(example.input_ids) + example.num_cut
-            cut.append(Problem(row.place, f"at least {length} tokens, {example.num_cut} cut"))
-        if not example.has_stop:
-            without_stop.append(Problem(row.place, "its answer ends without a stop token"))
-    if without_stop:
-        raise Problems(
-            f"{len(without_stop)} rows would teach the model never to stop:",
-            without_stop,
-            "The chat template does not end an assistant turn with one of the model's stop tokens; "
-            "use a base whose template does.",
-        )
-    if cut and not settings.allow_truncation:
-        raise Problems(
-            f"{len(cut)} rows are longer than train.max_length {settings.max_length}, and what is "
-            "learned from them would be cut:",
-            cut,
-            "Raise train.max_length, shorten the rows, or set train.allow_truncation: true.",
-        )
-
-
-def _chosen(rows: Sequence[Checked[Any]], recipe: Recipe) -> list[Any]:
+def _chosen(rows: Sequence[DataRow[Any]], recipe: Recipe) -> list[Any]:
     """Return the test items, at most ``max_items`` of them, chosen by the seed, in a mixed order.
 
     The order is mixed so that a part of the items (what the base is asked) is a fair one.

@@ -18,13 +18,13 @@ import numpy as np
 from privacy import membership, one_run
 from privacy.canaries import Design
 from privacy.membership import Attack
-from recipes import domains, planting
+from recipes import planting
 from recipes.console import Narrator
 from recipes.empirical_result import RESULT, CanaryAudit, Empirical, RowAttacks, interval, show
 from recipes.errors import InputError
 from recipes.files import locked, write_json
 from recipes.record_scores import Scores, Values, score
-from recipes.run import Run, checked_ledger, open_run
+from recipes.run import Run, checked_ledger, open_run, read_domain
 from recipes.training import refuse_other_rows
 
 __all__ = ["RESULT", "audit", "show"]
@@ -62,7 +62,7 @@ def audit(folders: Sequence[Path], narrator: Narrator) -> list[Empirical]:
 def _audit(run: Run, narrator: Narrator) -> Empirical:
     if not (run.folder / "adapter").is_dir():
         raise InputError(f"{run.folder} holds no trained adapter; finish it with: assay train")
-    domain = domains.read(run.recipe, run.source)
+    domain = read_domain(run)
     refuse_other_rows(run, domain)
     epsilon, delta = _claim(run)
     design = planting.opened(run)  # a broken seal ends it before anything is scored

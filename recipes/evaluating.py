@@ -26,7 +26,7 @@ from recipes.training import load_base
 
 def evaluate_base(run: Run, domain: Domain, narrator: Narrator) -> Report:
     """Evaluate the base as it is; a classification base is asked zero-shot, in words."""
-    folder = checkpoints.resolve(run.recipe.base)
+    folder = checkpoints.resolve(run.recipe.base, run.source)
     target = Target("base", base=checkpoints.identity(folder), **_how(run))
 
     def model() -> Any:
@@ -43,7 +43,7 @@ def evaluate_base(run: Run, domain: Domain, narrator: Narrator) -> Report:
 
 def evaluate_adapter(run: Run, domain: Domain, narrator: Narrator) -> Report:
     """Evaluate the trained adapter on its base."""
-    folder = checkpoints.resolve(run.recipe.base)
+    folder = checkpoints.resolve(run.recipe.base, run.source)
     adapter = run.folder / "adapter"
     target = Target(
         "adapter",

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from privacy.errors import LedgerError
 from privacy.ledger import LedgerSummary, verify
-from recipes import config, data, domains
+from recipes import config, domains
 from recipes.config import Recipe
-from recipes.data import Checked
+from recipes.data import dataset
+from recipes.data.split import DataRow
 from recipes.errors import InputError
 from recipes.files import read_json
 from recipes.run import open_run
@@ -42,7 +43,7 @@ class Evidence:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     """Of the data: data.json."""
 
-    rows: Sequence[Checked[Any]] = ()
+    rows: Sequence[DataRow[Any]] = ()
     """Training rows, where they are at hand and are those that were trained on."""
 
     rows_missing: str = ""
@@ -87,7 +88,7 @@ def gather(target: Path) -> Evidence:
         source = target.resolve().parent
         if recipe.privacy is None:
             return Evidence("recipe", recipe.name, False, recipe=recipe, source=source)
-        given = domains.read(recipe, source).parts.train
+        given = domains.read(recipe, source, is_trained=True).parts.train
         return Evidence("recipe", recipe.name, True, recipe=recipe, source=source, rows=given)
     if (target / "evidence" / "record.json").is_file():
         return _release(target)
@@ -96,10 +97,10 @@ def gather(target: Path) -> Evidence:
     is_trained = (target / "adapter").is_dir() or run.ledger.is_file()
     is_private = run.recipe.privacy is not None
     manifest = target / "data.json"
-    rows: Sequence[Checked[Any]] = ()
+    rows: Sequence[DataRow[Any]] = ()
     missing = ""
     if is_private:
-        rows, missing = _rows(run.recipe, run.source, record)
+        rows, missing = training_rows(run.recipe, run.source, record)
     return Evidence(
         "run",
         run.recipe.name,
@@ -139,17 +140,26 @@ def _settings(path: Path) -> Recipe | None:
         return None
 
 
-def _rows(
+def training_rows(
     recipe: Recipe, source: Path, record: Mapping[str, Any]
-) -> tuple[Sequence[Checked[Any]], str]:
-    """Return the rows that a run was trained on, if its files are there and unchanged."""
+) -> tuple[Sequence[DataRow[Any]], str]:
+    """Return the rows that a run was trained on, if its files are there and unchanged.
+
+    Args:
+        recipe: of the run.
+        source: where its relative paths start.
+        record: of the run.
+
+    Returns:
+        The rows, and why there are none (empty where there are).
+    """
     try:
-        rows = domains.read(recipe, source).parts.train
+        rows = domains.read(recipe, source, is_trained=True).parts.train
     except (InputError, OSError):
         return (), "the data files are not at hand"
     known = record.get("data", {}).get("fingerprint")
     left_out = set(record.get("rows_left_out", ()))
-    if known is not None and data.fingerprint(rows) != known:
+    if known is not None and dataset.fingerprint(rows) != known:
         return (), "the data files have changed since the run"
     return [row for row in rows if row.id not in left_out], ""
 

@@ -14,7 +14,7 @@ from privacy.errors import LedgerError
 from privacy.ledger import LedgerSummary, verify
 from privacy.plan import BudgetConfig
 from privacy.statement import GroupEpsilon
-from recipes import near_duplicates
+from recipes.data import near_duplicates
 from recipes.evidence import Evidence
 
 _RELEASED = "a release beside the model, without noise, that no account counts"

@@ -59,7 +59,7 @@ def merge_run(run: Run, domain: Domain, narrator: Narrator, storage: str = "auto
 
 
 def _base(run: Run) -> Path:
-    return checkpoints.resolve(run.recipe.base)
+    return checkpoints.resolve(run.recipe.base, run.source)
 
 
 def _is_done(merged: Path, adapter: Path, storage: str) -> bool:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from finetune import merge as merging
-from recipes import approvals, auditing, decisions, domains, gating, merged, page, provenance
+from recipes import approvals, auditing, decisions, gating, merged, page, provenance
 from recipes.console import Narrator
 from recipes.domains import Domain
 from recipes.errors import GateRefused
 from recipes.evaluating import evaluate_adapter, evaluate_base
 from recipes.files import locked, undamaged
 from recipes.gating import Plea, gate
-from recipes.run import RECORD, Run, spent
+from recipes.run import RECORD, Run, read_domain, spent
 from recipes.training import train_adapter
 
 
@@ -45,7 +45,7 @@ class Outcome:
 
 def run_all(run: Run, narrator: Narrator) -> Outcome:
     """Do the main job: train, evaluate, gate, merge what passed, gate the merged model, report."""
-    domain = domains.read(run.recipe, run.source)
+    domain = read_domain(run)
     with locked(run.folder):
         train_adapter(run, domain, narrator)
         evaluate_base(run, domain, narrator)
@@ -67,7 +67,7 @@ def gate_again(run: Run, plea: Plea | None = None, approver: Path | None = None)
         plea: for an override of one rule.
         approver: private key of whoever approves the decision.
     """
-    domain = domains.read(run.recipe, run.source)
+    domain = read_domain(run)
     folder = run.folder / "merged"
     with locked(run.folder):
         is_merged = (run.folder / "eval" / "merged" / "report.json").is_file() and folder.is_dir()
@@ -94,7 +94,7 @@ def merge_again(
         DecisionVoid: if the decision is not about what lies in the folder.
     """
     merging.refuse_wrong_choice(into, storage)
-    domain = domains.read(run.recipe, run.source)
+    domain = read_domain(run)
     with locked(run.folder):
         # the file may have been edited since; in `run_all` it was made a moment ago
         gating.refuse_other(run, domain, "adapter", _require_open(run, "adapter"))

@@ -12,6 +12,7 @@ from privacy.statement import PrivacyStatement
 from recipes import findings, provenance
 from recipes import report_measured as measured
 from recipes.auditing import Audit
+from recipes.data import personal_data
 from recipes.errors import InputError
 from recipes.evidence import Evidence
 from recipes.files import write_json, write_text
@@ -254,7 +255,7 @@ def _data(from_: Sources, audit: Audit) -> fields.Data:
             value=f"sets of {alike['words_per_shingle']} words in a row, {alike['threshold']:.0%} "
             f"or more in common (Jaccard); candidates by MinHash of {alike['permutations']} "
             "permutations, each then compared exactly",
-            source="recipes.near_duplicates",
+            source="recipes.data.near_duplicates",
         )
     return fields.Data(
         fingerprint=from_.ledger(from_.summary.data, "line 1: data"),
@@ -264,7 +265,17 @@ def _data(from_: Sources, audit: Audit) -> fields.Data:
         duplicates=from_.of(noted, file, "privacy_duplicates", "num_exact"),
         near_duplicates=from_.of(noted, file, "privacy_duplicates", "num_near"),
         method=how,
+        personal_data=_personal_data(from_),
     )
+
+
+def _personal_data(from_: Sources) -> Stated:
+    record = from_.evidence.record
+    if "personal_data" not in record:
+        return Missing(missing="the record does not say whether it was searched for")
+    name = from_.evidence.name_of("record.json")
+    known = record["personal_data"]
+    return Known(value=personal_data.in_words(known), source=f"{name}: personal_data")
 
 
 def _account(evidence: Evidence) -> fields.Account:

@@ -14,9 +14,10 @@ from typing import Any
 import psutil
 import torch
 
+from finetune.adapter_files import template_digest
 from finetune.checkpoint import Base
 from recipes.config import Recipe
-from recipes.data import Parts
+from recipes.data.dataset import DataSplit
 from recipes.files import read_json, write_json
 
 LIBRARIES = (
@@ -35,7 +36,7 @@ LIBRARIES = (
 )
 
 
-def begin(source: Path, recipe: Recipe, base: Base, parts: Parts[Any]) -> dict[str, Any]:
+def begin(source: Path, recipe: Recipe, base: Base, parts: DataSplit[Any]) -> dict[str, Any]:
     """Return the record of a run that is about to train.
 
     A private run's record holds no seed of its noise or its draws, because there is none; the seed
@@ -48,10 +49,19 @@ def begin(source: Path, recipe: Recipe, base: Base, parts: Parts[Any]) -> dict[s
         "name": recipe.name,
         "recipe": recipe.recipe,
         "source": str(source),
-        "base": {"identity": base.identity, "checkpoint": recipe.base.checkpoint},
+        "base": {
+            "identity": base.identity,
+            "checkpoint": recipe.base.checkpoint,
+            **(
+                {"chat_template": template_digest(base.tokenizer.chat_template)}
+                if recipe.base.chat_template
+                else {}
+            ),
+        },
         "quantization": base.quantization.kind,
         "data": {"files": manifest["files"], "fingerprint": manifest["fingerprint"]},
         "rows": manifest["rows"],
+        "personal_data": manifest["personal_data"],
         "seed": recipe.train.seed,
         "is_private": recipe.privacy is not None,
         "started": now(),

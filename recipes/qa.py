@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from eval.accuracy import question_answering
-from eval.bias import bbq_form
-from eval.hallucination import context_gain, unsupported_answers
 from eval.items import Question
 from eval.task import Task
-from finetune.encoding import Example, Message, encode_chat
-from recipes.config import EvalConfig
-from recipes.rows import MissingColumn, Row, RowError, take
+from recipes.config import DataConfig, EvalConfig
+from recipes.data import catalog
+from recipes.data.findings import Note
+from recipes.data.normal_form import normal_form
+from recipes.data.rows import MissingColumn, Parsed, Row, RowError, get_column
+
+if TYPE_CHECKING:  # it imports torch, which reading rows needs not wait for
+    from finetune.encoding import Example, Message
 
 COLUMNS = ("id", "context", "question", "answers", "document")
 """Ours; `data.columns` says what the files call them."""
@@ -21,20 +23,31 @@ COLUMNS = ("id", "context", "question", "answers", "document")
 NO_ANSWER = "not stated"
 """What the model is taught to say when the passage does not hold the answer."""
 
+YES_OR_NO = frozenset(
+    (
+        *("yes", "no", "maybe", "true", "false", "ja", "nein", "oui", "non", "sí", "si"),
+        *("sim", "não", "nee", "unanswerable", "not stated", "unknown"),
+    )
+)
+"""Answers that need not be in the passage."""
+
 INSTRUCTION = (
     "Answer the question from the passage, in as few words as possible. "
     f"If the passage does not say, answer: {NO_ANSWER}."
 )
 
 
-def parse(row: Row, columns: Mapping[str, str], name: str) -> tuple[Question, str, str]:
+def parse(row: Row, data: DataConfig, name: str, note: Note) -> Parsed[Question]:
     """Turn a row into a question: `context`, `question`, and `answers` (each a list or one text).
 
     An empty list (or no `answer` at all, or an empty text) means that the passage does not hold it.
     """
-    context, question = _context(row, columns), take(row, "question", columns)
+    columns = data.columns
+    context, question = _context(row, columns), get_column(row, "question", columns)
     answers = _answers(row, columns)
-    document = take(row, "document", columns, required=False)
+    if not answers and _is_blank_cell(row, columns):
+        note(catalog.BLANK_ANSWER, "")
+    document = get_column(row, "document", columns, required=False)
     item = Question(
         id=name,
         context=context.strip(),
@@ -43,7 +56,59 @@ def parse(row: Row, columns: Mapping[str, str], name: str) -> tuple[Question, st
         document=document if document is not None else context.strip()[:80],
     )
     label = "answerable" if answers else "unanswerable"
-    return item, f"{context}\n{question}", label
+    _find_answer_faults(row, item, data.columns, note)
+    return Parsed(item, f"{context}\n{question}", label, passage=item.context)
+
+
+def _find_answer_faults(row: Row, item: Question, columns: Mapping[str, str], note: Note) -> None:
+    """Note answers that are not in their passage, and what contradicts them."""
+    for number, answer in enumerate(item.answers, 1):
+        if answer in item.context or normal_form(answer) in YES_OR_NO:
+            continue
+        near = normal_form(answer) in normal_form(item.context)
+        but = ", except for case, blanks or punctuation" if near else ""
+        note(catalog.ANSWER_NOT_IN_PASSAGE, f"answer {number} of {len(item.answers)}{but}")
+    placed, is_impossible = _annotated(row, columns)
+    if is_impossible is not None and is_impossible is bool(item.answers or placed):
+        has = "there are answers" if is_impossible else "there is no answer"
+        note(catalog.IMPOSSIBLE_CONTRADICTION, f"is_impossible is {is_impossible}, and {has}")
+    context = str(row.values.get(columns.get("context", "context")) or "")
+    seen: list[tuple[str, object]] = []  # no set: what a file has for an offset may be a list
+    for answer, start in placed:
+        if start is None or row.is_redacted or (answer, start) in seen:
+            continue
+        seen.append((answer, start))
+        if not isinstance(start, int) or isinstance(start, bool):
+            found = type(start).__name__
+            note(catalog.WRONG_OFFSET, f"answer_start is no whole number ({found})")
+        elif not (start >= 0 and context.startswith(answer, start)):
+            note(catalog.WRONG_OFFSET, f"answer_start {start} {_why_wrong(context, answer, start)}")
+
+
+def _annotated(
+    row: Row, columns: Mapping[str, str]
+) -> tuple[list[tuple[str, object]], bool | None]:
+    """Return the answers with their offsets, and `is_impossible`, where the file has them."""
+    if row.annotations:
+        return list(row.annotations["answers"]), bool(row.annotations["is_impossible"])
+    given = row.values.get(columns.get("answers", "answers"))
+    placed: list[tuple[str, object]] = []
+    if isinstance(given, dict):
+        texts, starts = given.get("text"), given.get("answer_start")
+        if isinstance(texts, list) and isinstance(starts, list) and len(texts) == len(starts):
+            placed = list(zip(map(str, texts), starts, strict=True))
+    is_impossible = row.values.get("is_impossible")
+    return placed, is_impossible if isinstance(is_impossible, bool) else None
+
+
+def _why_wrong(context: str, answer: str, start: int) -> str:
+    """Return what an offset that does not point at its answer seems to count."""
+    for unit, encoding, size in (("bytes", "utf-8", 1), ("UTF-16 units", "utf-16-le", 2)):
+        text, part = (one.encode(encoding, "surrogatepass") for one in (context, answer))
+        if start >= 0 and text.startswith(part, start * size):
+            return f"counts {unit}; characters are wanted"
+    found = context.find(answer)
+    return "does not point at it" + (f"; it begins at {found}" if found >= 0 else "")
 
 
 def _context(row: Row, columns: Mapping[str, str]) -> str:
@@ -51,7 +116,13 @@ def _context(row: Row, columns: Mapping[str, str]) -> str:
     value = row.values.get(columns.get("context", "context"))
     if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
         return "\n".join(value)
-    return str(take(row, "context", columns))
+    return str(get_column(row, "context", columns))
+
+
+def _is_blank_cell(row: Row, columns: Mapping[str, str]) -> bool:
+    """Return whether an answer is a blank text, and nothing says that there is none."""
+    value = row.values.get(columns.get("answers", "answers"), row.values.get("answer"))
+    return isinstance(value, str) and not value.strip() and "is_impossible" not in row.values
 
 
 def _answers(row: Row, columns: Mapping[str, str]) -> tuple[str, ...]:
@@ -72,7 +143,8 @@ def _answers(row: Row, columns: Mapping[str, str]) -> tuple[str, ...]:
             raise RowError(f"column {theirs!r}: wanted the key 'text' in an object of answers")
         value = value["text"]
     if isinstance(value, str | int | float) and not isinstance(value, bool):
-        value = take(row, theirs, {}, required=False) if value is row.values[theirs] else str(value)
+        is_plain = value is row.values[theirs]
+        value = get_column(row, theirs, {}, required=False) if is_plain else str(value)
         value = [] if value is None else [value]
     value = [] if value is None else value
     if not isinstance(value, list) or not all(isinstance(answer, str) for answer in value):
@@ -108,6 +180,8 @@ def messages(item: Question) -> list[Message]:
 
 def encode(item: Question, tokenizer: Any, *, max_length: int, stop_ids: frozenset[int]) -> Example:
     """Encode a question with its first answer, or with the words for none."""
+    from finetune.encoding import encode_chat
+
     answer = item.answers[0] if item.answers else NO_ANSWER
     return encode_chat(
         tokenizer,
@@ -120,6 +194,10 @@ def encode(item: Question, tokenizer: Any, *, max_length: int, stop_ids: frozens
 
 def tasks(test: Sequence[Question], config: EvalConfig) -> list[Task]:
     """Return the default tasks: answers, BBQ-form questions, support and gain by the passage."""
+    from eval.accuracy import question_answering
+    from eval.bias import bbq_form
+    from eval.hallucination import context_gain, unsupported_answers
+
     asked: dict[str, Any] = {
         "to_messages": messages,
         "no_answer": NO_ANSWER,

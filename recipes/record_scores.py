@@ -20,7 +20,7 @@ from privacy import membership
 from privacy.canaries import Canary
 from recipes import planting
 from recipes.console import Narrator
-from recipes.data import Checked
+from recipes.data.split import DataRow
 from recipes.domains import Domain
 from recipes.run import Run
 from recipes.training import load_base
@@ -63,10 +63,10 @@ def score(run: Run, domain: Domain, canaries: Sequence[Canary], narrator: Narrat
         canaries: whether trained on or not.
         narrator: shows the progress.
     """
-    base = load_base(run.recipe, checkpoints.resolve(run.recipe.base), domain)
+    base = load_base(run.recipe, checkpoints.resolve(run.recipe.base, run.source), domain)
     stops = checkpoints.stop_ids_of(base.folder, base.tokenizer)
 
-    def encoded(rows: Sequence[Checked[Any]]) -> list[tuple[Example, str]]:
+    def encoded(rows: Sequence[DataRow[Any]]) -> list[tuple[Example, str]]:
         pairs = [
             (domain.encode(row.item, base.tokenizer, stops), str(getattr(row.item, "text", "")))
             for row in rows

@@ -12,6 +12,7 @@ from privacy.errors import LedgerError
 from privacy.ledger import LedgerSummary, verify
 from recipes import config, decisions, domains
 from recipes.config import Recipe
+from recipes.domains import Domain
 from recipes.errors import InputError
 from recipes.files import locked, read_json, write_text
 
@@ -50,7 +51,7 @@ def start(recipe_path: Path, overrides: list[str], runs: Path, *, is_fresh: bool
     resolved = run.folder / "resolved.yaml"
     text = config.dump(recipe)
     if resolved.is_file() and resolved.read_text(encoding="utf-8") != text:
-        refuse_other_base(run, checkpoints.resolve(recipe.base))
+        refuse_other_base(run, checkpoints.resolve(recipe.base, run.source))
         if not _differs_in_the_card_alone(recipe, resolved):
             raise InputError(
                 f"{run.folder} holds a run of the same name with other settings; choose another "
@@ -80,9 +81,40 @@ def open_run(folder: Path) -> Run:
     record = read_json(folder / RECORD)
     if not isinstance(record, dict) or "source" not in record:
         raise InputError(f"{folder / RECORD} is not the record of a run; train it anew")
-    recipe = config.load(folder / "resolved.yaml")
+    recipe = _as_split_then(config.load(folder / "resolved.yaml"), folder / "resolved.yaml")
     checkpoints.prepare_cpu(recipe.train.num_threads)
     return Run(recipe, folder, Path(record["source"]))
+
+
+def _as_split_then(recipe: Recipe, resolved: Path) -> Recipe:
+    """Return the recipe of a run with the rule by which its rows were split.
+
+    A file that lacks the two keys was written when only case and blanks were compared.
+    """
+    if "keep_alike_together" in resolved.read_text(encoding="utf-8"):
+        return recipe
+    before = {"keep_alike_together": False, "keep_passages_together": False}
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=before)})
+
+
+def read_domain(run: Run) -> Domain:
+    """Read the rows of a run; a trained classifier's labels keep the order of its head.
+
+    Before training, every check is made, and personal data is searched for.
+
+    Raises:
+        InputError: if the data cannot be used.
+    """
+    adapter = run.folder / "adapter"
+    is_trained = adapter.is_dir() or (run.folder / "merged").is_dir()
+    has_head = adapter.is_dir() and run.recipe.recipe == "classification"
+    return domains.read(
+        run.recipe,
+        run.source,
+        labels=adapters.read_record(adapter).labels if has_head else (),
+        is_trained=is_trained,
+        scan_personal_data=not is_trained,
+    )
 
 
 def spent(run: Run) -> float | None:

@@ -77,7 +77,7 @@ def resolve(
     for path in targets:
         if (path / "resolved.yaml").is_file():
             run = open_run(path)
-            folder = checkpoints.resolve(run.recipe.base)
+            folder = checkpoints.resolve(run.recipe.base, run.source)
             adapted.append(_adapter(run.recipe.name, path / "adapter", folder, quantization))
         elif (path / "adapter_config.json").is_file():
             if named is None:

@@ -22,20 +22,24 @@ from privacy.provable import mechanism_of, of_group, said
 from privacy.refusals import refused
 from privacy.self_test import Check, self_test
 from privacy.trainer import private_trainer
-from recipes import config, data, domains, planting, provenance
+from recipes import config, planting, provenance
+from recipes.check.lengths import find_unfit
 from recipes.config import Recipe
-from recipes.console import Bar, Narrator
+from recipes.console import Bar, Narrator, shares_on
+from recipes.data import catalog, dataset, readers
+from recipes.data.leakage import find_near_leaks
+from recipes.data.near_duplicates import near_duplicates
+from recipes.data.split import DataRow
 from recipes.domains import Domain
 from recipes.errors import InputError, Problem, Problems
 from recipes.files import read_json, write_json, write_text
-from recipes.near_duplicates import near_duplicates
 from recipes.run import RECORD, Run, refuse_other_base
 
 
 def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
     """Train the adapter, unless the run folder holds it already."""
     recipe = run.recipe
-    folder = checkpoints.resolve(recipe.base)
+    folder = checkpoints.resolve(recipe.base, run.source)
     refuse_other_rows(run, domain)
     refuse_other_base(run, folder)
     if (run.folder / "adapter").is_dir() and (run.folder / RECORD).is_file():
@@ -43,6 +47,7 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
         _tidy(run)
         return
     _refuse_missing_trackers(recipe.train.report_to)
+    alike = _find_near_leaks(run, domain, narrator)
     base = load_base(recipe, folder, domain)
     encoded = encode(run, domain, base)
     examples, held_back = ([e for e in part if e.is_learnable] for part in encoded)
@@ -61,6 +66,7 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
     record = provenance.begin(run.source, recipe, base, domain.parts)
     # at once, or a crash in between would let a resumed run toss its coins again
     write_json(run.folder / RECORD, record | ({"canaries": planted.declare()} if planted else {}))
+    provenance.add(run.folder / RECORD, "near_leaks", alike)
     if cut:
         narrator.say(
             f"{len(cut)} rows are cut at {recipe.train.max_length} tokens, and {len(unlearned)} of "
@@ -101,6 +107,26 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
     narrator.say(_trained(result))
 
 
+def _find_near_leaks(run: Run, domain: Domain, narrator: Narrator) -> list[str]:
+    """Return the ids of test rows that are nearly the same as a row that is not tested on.
+
+    Raises:
+        DataErrors: if the recipe makes that an error.
+    """
+    parts = domain.parts
+    findings = dataset.new_findings(run.recipe)
+    with narrator.bars() as open_bar:
+        bar = open_bar("near-duplicates across the split", 100)
+        find_near_leaks([*parts.train, *parts.validation], parts.test, findings, shares_on(bar))
+    findings.raise_errors()
+    alike = [one.row for found in findings.all() for one in found.occurrences]
+    if alike and findings.severity(catalog.NEAR_LEAK) == "warning":
+        narrator.say(
+            f"{len(alike)} test rows are nearly the same as a training row; record.json lists them"
+        )
+    return alike
+
+
 def _refuse_missing_trackers(names: Sequence[str]) -> None:
     from transformers.integrations import get_available_reporting_integrations
 
@@ -114,7 +140,7 @@ def _refuse_missing_trackers(names: Sequence[str]) -> None:
 
 def public_texts() -> list[str]:
     """Return what the users of our sample chats say: texts that no classifier is trained on."""
-    chats = data.files_of(["sample:chat/support.jsonl"], Path())[0].read_text(encoding="utf-8")
+    chats = readers.files_of(["sample:chat/support.jsonl"], Path())[0].read_text(encoding="utf-8")
     turns = (turn for line in chats.splitlines() for turn in json.loads(line)["messages"])
     return [turn["content"] for turn in turns if turn["role"] == "user"]
 
@@ -123,13 +149,16 @@ def encode(run: Run, domain: Domain, base: checkpoints.Base) -> tuple[list[Examp
     """Encode the training and the validation rows.
 
     Raises:
-        Problems: if answers would be cut and that is not allowed, or a stop token is not learned.
+        DataErrors: if answers would be cut and that is not allowed, or a stop token is not learned.
     """
     stops = checkpoints.stop_ids_of(base.folder, base.tokenizer)
     parts = (domain.parts.train, domain.parts.validation)
     encoded = [[domain.encode(row.item, base.tokenizer, stops) for row in part] for part in parts]
+    findings = dataset.new_findings(run.recipe)
     for part, examples in zip(parts, encoded, strict=True):
-        domains.refuse_unfit(part, examples, run.recipe.train)
+        for row, example in zip(part, examples, strict=True):
+            find_unfit(row, example, findings, max_length=run.recipe.train.max_length)
+    findings.raise_errors()
     return encoded[0], encoded[1]
 
 
@@ -210,6 +239,7 @@ def private_plan(recipe: Recipe, num_examples: int) -> DPPlan:
         num_examples=num_examples,
         batch_size=recipe.train.batch_size,
         epochs=recipe.train.epochs,
+        max_steps=recipe.train.max_steps,
     )
     wrong = [
         Problem(f"{section}.{one.setting}", f"{one.reason} ({one.effect}); {one.way_out}")
@@ -226,7 +256,7 @@ def private_plan(recipe: Recipe, num_examples: int) -> DPPlan:
     return plan
 
 
-def private_units(recipe: Recipe, rows: Sequence[data.Checked[Any]]) -> list[list[int]]:
+def private_units(recipe: Recipe, rows: Sequence[DataRow[Any]]) -> list[list[int]]:
     """Return the numbers of the rows of each unit of privacy.
 
     Raises:
@@ -246,7 +276,7 @@ def private_units(recipe: Recipe, rows: Sequence[data.Checked[Any]]) -> list[lis
     return list(members.values())
 
 
-def num_private_units(recipe: Recipe, rows: Sequence[data.Checked[Any]]) -> int:
+def num_private_units(recipe: Recipe, rows: Sequence[DataRow[Any]]) -> int:
     """Return how many units a private run draws from.
 
     Each canary is one by itself, whether its coin put it in or a blank in its place: the number of
@@ -259,7 +289,7 @@ def _private_rule(
     run: Run,
     domain: Domain,
     plan: DPPlan,
-    learned: Sequence[data.Checked[Any]],
+    learned: Sequence[DataRow[Any]],
     members: list[list[int]],
     sealed: str,
     narrator: Narrator,
@@ -274,7 +304,7 @@ def _private_rule(
     ledger = Ledger.open(
         run.ledger,
         plan,
-        data=data.fingerprint(domain.parts.train),
+        data=dataset.fingerprint(domain.parts.train),
         is_private=OS_RANDOMNESS.is_private,
         canaries=sealed,
     )
@@ -300,7 +330,7 @@ def _private_rule(
 
 def _count_units(
     run: Run,
-    rows: Sequence[data.Checked[Any]],
+    rows: Sequence[DataRow[Any]],
     members: list[list[int]],
     plan: DPPlan,
     narrator: Narrator,
@@ -348,7 +378,7 @@ def _charge_account(
         plan,
         run=ledger.run,
         name=run.recipe.name,
-        data=data.fingerprint(domain.parts.train),
+        data=dataset.fingerprint(domain.parts.train),
         num_charged=ledger.charged,
     )
     ledger.tell(budget.Witness(run.source / config.file))

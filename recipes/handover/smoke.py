@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from eval.classifier import Classifier
-from eval.model import LanguageModel
+from eval.model import LanguageModel, output_of
 from finetune import checkpoint as checkpoints
 from finetune.adapter_files import template_of
 from finetune.errors import IntegrityError
@@ -102,7 +102,7 @@ def _smoke_chat(folder: Path, timeout_seconds: float) -> Smoke:
     base = checkpoints.load(folder, quantization="none", dtype=torch.float32)
     engine = LanguageModel(base.model, base.tokenizer)
     prompts = [engine.prompt([{"role": "user", "content": question}]) for question in QUESTIONS]
-    wanted = [r[0] for r in engine.generate(prompts, max_new_tokens=MAX_NEW_TOKENS)]
+    wanted = [output_of(r[0]) for r in engine.generate(prompts, max_new_tokens=MAX_NEW_TOKENS)]
     for number, (answer, want) in enumerate(zip(answers, wanted, strict=True), start=1):
         if answer.strip() != want:
             raise IntegrityError(

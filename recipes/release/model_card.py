@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from privacy.statement import digits_up
 from recipes.card import MISSING
+from recipes.data import personal_data
 from recipes.release.facts import Facts
 from recipes.release.layout import (
     BILL_OF_MATERIALS,
@@ -252,8 +253,15 @@ def _data(facts: Facts) -> list[str]:
         table(["file", "SHA-256"], files),
         ", ".join(f"{plain(k.replace('_', ' '))} {v:,}" for k, v in rows.items())
         + f". Training rows: `{facts.record['data']['fingerprint']}`.",
+        _personal_data(facts),
         _words(facts, DATA_WORDS),
     ]
+
+
+def _personal_data(facts: Facts) -> str:
+    """Return what was redacted from the texts of the rows, by kind and count."""
+    words = personal_data.in_words(facts.record.get("personal_data"))
+    return f"Personal data in the texts of the rows: {plain(words)}."
 
 
 def _training(facts: Facts) -> str:

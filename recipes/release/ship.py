@@ -13,7 +13,7 @@ from typing import Any
 from eval import harness
 from eval.report import Page, render_html
 from eval.scores import without_text
-from recipes import config, decisions, domains, gating, page
+from recipes import config, decisions, gating, page
 from recipes.domains import Domain
 from recipes.dsse import read_private_key, sign
 from recipes.errors import GateRefused, InputError, ReleaseDiffers
@@ -32,7 +32,7 @@ from recipes.release import (
 from recipes.release.facts import Facts, SignedBy, gather
 from recipes.release.signature import Signer, Trusted
 from recipes.release.verify import hashes_text, verify
-from recipes.run import Run, open_run
+from recipes.run import Run, open_run, read_domain
 
 
 def ship(
@@ -143,7 +143,7 @@ def _refuse_unless_passed(facts: Facts, run_folder: Path) -> None:
 
 def _same_rows(run: Run) -> Domain:
     """Read the run's rows, without which nobody can tell that none of their text leaves."""
-    domain = domains.read(run.recipe, run.source)
+    domain = read_domain(run)
     before, now = read_json(run.folder / "data.json"), domain.parts.manifest()
     if sorted(before["files"].values()) != sorted(now["files"].values()):
         raise InputError(

@@ -102,10 +102,10 @@ def a_seed_beyond_32_bits(folder: Path, base: Path) -> None:
     ("prepare", "words"),
     [
         (a_typo_in_a_key, ("2 errors", "recipe.yaml:", "did you mean epochs?", "mean rank?")),
-        (a_missing_column, ("32 bad rows", "rows.jsonl:1: no column 'question'", "12 more")),
-        (a_label_that_only_the_test_file_has, ("test.jsonl:1", "'unheard'", "no training row")),
+        (a_missing_column, ("unusable-row (32)", "rows.jsonl:1: no column 'question'", "22 more")),
+        (a_label_that_only_the_test_file_has, ("test.jsonl:1", '"unheard"', "no training row")),
         (an_empty_file, ("rows.jsonl is empty",)),
-        (a_row_that_is_no_json, ("1 bad row", "rows.jsonl:33: not valid JSON at column 2")),
+        (a_row_that_is_no_json, ("unusable-row (1)", "rows.jsonl:33: not valid JSON at column 2")),
         (a_file_that_is_not_there, ("there is no file missing.jsonl",)),
         (no_recipe_file, ("there is no recipe file recipe.yaml", "assay init")),
         (an_unknown_task, ("poetry is no task of the qa recipe", "question_answering")),
@@ -129,12 +129,13 @@ def test_an_answer_that_is_too_long_is_refused_and_leaves_no_folder(
     tmp_path: Path, tiny_base: Path, verb: str
 ) -> None:
     rows = rows_of("qa")
-    rows[3]["answers"] = ["many words " * 60]
+    rows[3]["answers"] = ["many words " * 60 + "here"]
+    rows[3]["context"] += rows[3]["answers"][0]
     write_rows(tmp_path / "rows.jsonl", rows)
     write_recipe(tmp_path, "qa", tiny_base, data={"test_fraction": 0.1})
     done = assay_here(verb, "recipe.yaml", folder=tmp_path)
     check_refusal(
-        done, exits.INPUT, "1 rows are longer than train.max_length 512", "rows.jsonl:4", "tokens"
+        *(done, exits.INPUT, "row-too-long (1)", "rows.jsonl:4", "cut at 512", "train.max_length")
     )
     assert "many words" not in done.err
     assert not (tmp_path / "runs" / "a-run").exists()

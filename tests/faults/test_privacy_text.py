@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def test_check_and_plan_show_no_text_unless_asked(
     tmp_path: Path, tiny_base: Path, kind: str
 ) -> None:
     write_rows(tmp_path / "rows.jsonl", marked_rows(kind))
-    write_recipe(tmp_path, kind, tiny_base)
+    findings = {"answer-not-in-passage": "ignore"}  # of answers that are marked too
+    write_recipe(tmp_path, kind, tiny_base, data={"findings": findings})
     for arguments in (("check",), ("check", "--json"), ("plan",)):
         done = assay_here(*arguments, "recipe.yaml", folder=tmp_path)
         assert done.code == 0, done.err
@@ -57,7 +59,9 @@ def test_a_row_that_is_refused_is_not_quoted(tmp_path: Path, tiny_base: Path, ki
     write_recipe(tmp_path, kind, tiny_base)
     done = assay_here("check", "recipe.yaml", folder=tmp_path)
     assert done.code == 2
-    assert "9 bad rows" in done.err
+    dropped = re.search(r"rows dropped +(\d+)", done.out)
+    assert dropped is not None
+    assert dropped[1] == "9"
     assert is_silent(done)
 
 
@@ -70,7 +74,7 @@ def test_a_test_row_that_stands_in_the_training_data_is_not_quoted(
     write_recipe(tmp_path, "qa", tiny_base, data={"test": "test.jsonl"})
     done = assay_here("run", "recipe.yaml", folder=tmp_path)
     assert done.code == 2
-    assert "5 test rows stand in the training data" in done.err
+    assert "exact-leak (5)" in done.err
     assert is_silent(done)
 
 
@@ -85,7 +89,7 @@ def test_a_private_run_writes_customer_text_into_no_log_and_no_record(
         tmp_path,
         kind,
         tiny_base,
-        data={"drop_bad_rows": True},
+        data={"drop_bad_rows": True, "findings": {"answer-not-in-passage": "ignore"}},
         privacy={"epsilon": 8},
         train={"schedule": "constant"},
     )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from recipes.config import DataConfig
-from recipes.data import Checked, Parts, check_rows, prepare
-from recipes.errors import Problem
-from recipes.rows import Row, take
+from recipes.data.dataset import DataSplit, Reading, prepare, read_data
+from recipes.data.findings import FindingKind, Findings, Note
+from recipes.data.rows import Parsed, Row, get_column
+from recipes.data.split import DataRow
 
 
 def write_jsonl(path: Path, rows: Iterable[object]) -> Path:
@@ -25,21 +26,34 @@ def write_bytes(path: Path, content: bytes) -> Path:
     return path
 
 
-def parse(row: Row, columns: Mapping[str, str], name: str) -> tuple[str, str, str]:
+def ignore(kind: FindingKind, detail: str) -> None:
+    """Note nothing."""
+
+
+def parse(row: Row, data: DataConfig, name: str, note: Note) -> Parsed[str]:
     """The simplest domain: a text that is its own content, and a label."""
-    del name
-    text = take(row, "text", columns)
-    return text, text, take(row, "label", columns, required=False) or ""
+    del name, note
+    text = get_column(row, "text", data.columns)
+    return Parsed(text, text, get_column(row, "label", data.columns, required=False) or "")
 
 
-def checked(path: Path, bad: list[Problem] | None = None, **settings: Any) -> list[Checked[str]]:
-    config = DataConfig(train=(str(path),), **settings)
-    return check_rows([path], config, parse, [] if bad is None else bad)
+def settings_of(**settings: Any) -> DataConfig:
+    return DataConfig.model_validate({"train": "rows.jsonl"} | settings)
+
+
+def checked(path: Path, findings: Findings | None = None, **settings: Any) -> list[DataRow[str]]:
+    config = settings_of(train=(str(path),), **settings)
+    return read_data([path], config, parse, Reading(findings or Findings()))
+
+
+def places(findings: Findings) -> list[str]:
+    """Return ``place: detail`` of everything that was found."""
+    return [str(one) for finding in findings.all() for one in finding.occurrences]
 
 
 def prepared(
     folder: Path, *, seed: int = 0, validation_fraction: float = 0.0, **settings: Any
-) -> Parts[str]:
+) -> DataSplit[str]:
     config = DataConfig.model_validate({"train": "*.jsonl"} | settings)
     return prepare(config, folder, parse, seed=seed, validation_fraction=validation_fraction)
 

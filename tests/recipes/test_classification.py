@@ -10,13 +10,17 @@ import pytest
 from eval.items import LabelledText
 from recipes import classification
 from recipes.config import DataConfig
-from recipes.data import Parts, prepare
-from recipes.errors import InputError, Problems
-from recipes.rows import RowError
-from tests.recipes.rows import row_of, write_jsonl
+from recipes.data import catalog
+from recipes.data.dataset import DataSplit, prepare
+from recipes.data.findings import FindingKind, Findings
+from recipes.data.label_faults import find_label_faults
+from recipes.data.rows import Parsed, RowError
+from tests.recipes.rows import row_of, settings_of, write_jsonl
 
 
-def parts_of(folder: Path, train: list[Any], test: list[Any], **more: Any) -> Parts[LabelledText]:
+def parts_of(
+    folder: Path, train: list[Any], test: list[Any], **more: Any
+) -> DataSplit[LabelledText]:
     write_jsonl(folder / "train.jsonl", train)
     write_jsonl(folder / "test.jsonl", test)
     config = DataConfig(train=("train.jsonl",), test=("test.jsonl",))
@@ -32,51 +36,111 @@ def labelled(*labels: Any, start: int = 0) -> list[dict[str, Any]]:
     ]
 
 
+def parsed(findings: list[str] | None = None, /, **values: Any) -> Parsed[LabelledText]:
+    settings = values.pop("data", {})
+    row = row_of(**({"text": "Hi"} | values))
+
+    def note(kind: FindingKind, detail: str) -> None:
+        if findings is not None:
+            findings.append(f"{kind.code} {detail}".strip())
+
+    return classification.parse(row, settings_of(**settings), "c1", note)
+
+
+def label_of(**values: Any) -> Any:
+    return parsed(**values).item.label
+
+
 def test_a_row_has_one_label_or_a_list_of_them() -> None:
-    item, content, stratum = classification.parse(row_of(text=" Hi ", label=" a "), {}, "c1")
-    assert (item.text, item.label, content, stratum) == ("Hi", "a", " Hi ", "a")
-    item, _, stratum = classification.parse(row_of(text="Hi", labels=["b", "a", "b"]), {}, "c1")
-    assert (item.label, stratum) == (("a", "b"), "a+b")
-    item, _, stratum = classification.parse(row_of(text="Hi", labels=[]), {}, "c1")
-    assert (item.label, stratum) == ((), "")
+    found = parsed(text=" Hi ", label=" a ")
+    assert (found.item.text, found.item.label, found.content, found.label) == (
+        "Hi",
+        "a",
+        " Hi ",
+        "a",
+    )
+    found = parsed(labels=["b", "a", "b"])
+    assert (found.item.label, found.label) == (("a", "b"), "a+b")
+    assert (parsed(labels=[]).item.label, parsed(labels=[]).label) == ((), "")
 
 
 def test_a_label_is_one_class_however_a_file_writes_it() -> None:
-    def label(**values: Any) -> Any:
-        return classification.parse(row_of(text="Hi", **values), {}, "c1")[0].label
+    assert [label_of(label=one) for one in (0, 0.0, "0", " 0 ")] == ["0"] * 4
+    assert [label_of(label=one) for one in (True, False)] == ["true", "false"]
+    assert label_of(labels=["a ", 1, "a"]) == ("1", "a")
+    assert label_of(label="a", labels="") == label_of(label="a", labels="x;y") == "a"
 
-    assert [label(label=one) for one in (0, 0.0, "0", " 0 ")] == ["0"] * 4
-    assert label(labels=["a ", "b", "a"]) == ("a", "b")
-    assert label(label="a", labels="") == label(label="a", labels="x;y") == "a"  # a table's column
-    for values, words in (
-        ({"label": float("nan")}, "column 'label' has no value"),
-        ({"labels": ["a", " "]}, "an empty label"),
-        ({"labels": "a"}, "wanted a list of texts"),
+
+def test_a_cell_is_divided_where_the_recipe_names_the_separator() -> None:
+    divided = {"label_separator": ";"}
+    assert label_of(labels="a; b", data=divided) == ("a", "b")
+    assert label_of(label="b", data=divided) == ("b",)
+    assert label_of(label="['b', 'a']", data=divided) == ("a", "b")
+
+
+@pytest.mark.parametrize("cell", [";", " ; ", ";;"])
+def test_a_cell_with_separators_alone_has_no_label(cell: str) -> None:
+    with pytest.raises(RowError, match="no label") as caught:
+        label_of(label=cell, data={"label_separator": ";"})
+    assert caught.value.kind is catalog.EMPTY_LABEL
+    assert label_of(label="[]", data={"label_separator": ";"}) == ()
+
+
+@pytest.mark.parametrize("target", ["", " "])
+def test_no_label_is_mapped_to_an_empty_one(target: str) -> None:
+    with pytest.raises(ValueError, match="'a' becomes an empty label"):
+        settings_of(label_map={"a": target})
+
+
+def test_labels_are_mapped_and_that_is_recorded() -> None:
+    found: list[str] = []
+    mapped = {"label_map": {"Refunds": "refund"}}
+    assert parsed(found, label="Refunds", data=mapped).item.label == "refund"
+    assert found == ["label-mapped Refunds"]
+    assert label_of(labels=["Refunds", "refund"], data=mapped) == ("refund",)
+
+
+def test_words_for_missing_values_and_texts_without_content_are_noted() -> None:
+    for text, code in (
+        ("N/A", "missing-word-text"),
+        ("????", "text-without-content"),
+        ("[attachment]", "text-without-content"),
+        ("Sent from my iPhone", "text-without-content"),
+        ("Von meinem iPad gesendet", "text-without-content"),
     ):
-        with pytest.raises(RowError, match=words):
-            label(**values)
+        found: list[str] = []
+        parsed(found, text=text, label="a")
+        assert found == [code], text
+    found = []
+    parsed(found, text="ok?", label="NaN")
+    assert found == ['missing-word-label label "NaN"']
 
 
 def test_a_label_may_be_a_number_and_a_group_may_be_missing() -> None:
-    item, _, _ = classification.parse(row_of(text="Hi", label=3, group=""), {}, "c1")
+    item = parsed(label=3, group="").item
     assert (item.label, item.group) == ("3", None)
-    assert classification.parse(row_of(text="Hi", label="a", group="g"), {}, "c1")[0].group == "g"
+    assert parsed(label="a", group="g").item.group == "g"
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "words", "kind"),
     [
-        ({"label": "a"}, "no column 'text'"),
-        ({"text": "Hi"}, "no column 'label'"),
-        ({"text": "Hi", "label": ""}, "column 'label' is empty"),
-        ({"text": "Hi", "label": True}, "wanted str, found bool"),
-        ({"text": "Hi", "labels": "a,b"}, "column 'labels': wanted a list of texts"),
-        ({"text": "Hi", "labels": ["a", 1]}, "column 'labels': wanted a list of texts"),
+        ({"label": "a", "text": None}, "column 'text' has no value", catalog.UNUSABLE_ROW),
+        ({}, "no column 'label'", catalog.UNUSABLE_ROW),
+        ({"label": ""}, "no label", catalog.EMPTY_LABEL),
+        ({"label": None}, "no label", catalog.EMPTY_LABEL),
+        ({"label": float("nan")}, "no label", catalog.EMPTY_LABEL),
+        ({"labels": ["a", " "]}, "an empty label", catalog.EMPTY_LABEL),
+        ({"label": ["a"]}, "column 'label' holds a list", catalog.UNUSABLE_ROW),
+        ({"label": {"a": 1}}, "found dict", catalog.UNUSABLE_ROW),
     ],
 )
-def test_a_row_that_is_no_labelled_text_says_why(values: dict[str, Any], words: str) -> None:
-    with pytest.raises(RowError, match=words):
-        classification.parse(row_of(**values), {}, "c1")
+def test_a_row_that_is_no_labelled_text_says_why(
+    values: dict[str, Any], words: str, kind: FindingKind
+) -> None:
+    with pytest.raises(RowError, match=words) as caught:
+        parsed(**values)
+    assert caught.value.kind == kind
 
 
 def test_the_labels_are_those_of_the_training_rows_in_order(tmp_path: Path) -> None:
@@ -86,21 +150,24 @@ def test_the_labels_are_those_of_the_training_rows_in_order(tmp_path: Path) -> N
     assert classification.labels_of(parts) == (("a", "b", "c"), True)
 
 
-def test_a_label_that_only_a_test_row_has_is_refused_with_its_place(tmp_path: Path) -> None:
-    parts = parts_of(tmp_path, labelled("a", "b"), labelled("a", "zoo", start=9))
-    with pytest.raises(Problems, match="1 test rows have a label that the training rows lack") as e:
-        classification.labels_of(parts)
-    [problem] = e.value.problems
-    assert problem.where.endswith("test.jsonl:2")
-    assert problem.what == "its label 'zoo' is in no training row"
-    parts = parts_of(tmp_path, labelled(["a"], ["b"]), labelled(["a", "zoo"], start=9))
-    with pytest.raises(Problems, match="zoo"):
-        classification.labels_of(parts)
+def faults_of(parts: DataSplit[LabelledText], **settings: Any) -> Findings:
+    findings = Findings()
+    find_label_faults(parts, settings_of(**settings), findings)
+    return findings
+
+
+def test_a_label_that_only_a_test_row_has_is_an_error_with_its_place(tmp_path: Path) -> None:
+    for train, test in (("ab", ["a", "zoo"]), ([["a"], ["b"]], [["a"], ["a", "zoo"]])):
+        parts = parts_of(tmp_path, labelled(*train), labelled(*test, start=9))
+        [one] = faults_of(parts).occurrences(catalog.LABEL_NOT_LEARNED)
+        assert one.place.endswith("test.jsonl:2")
+        assert one.detail == 'its label "zoo" is in no training row'
 
 
 def test_one_label_is_not_enough(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="have 1 label; a classifier needs at least two"):
-        classification.labels_of(parts_of(tmp_path, labelled("a", "a"), labelled("a", start=9)))
+    parts = parts_of(tmp_path, labelled("a", "a"), labelled("a", start=9))
+    [one] = faults_of(parts).occurrences(catalog.ONE_CLASS)
+    assert one.detail == "the training rows have 1 label"
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.4])
@@ -109,8 +176,13 @@ def test_rows_with_one_label_and_rows_with_a_list_do_not_mix(
 ) -> None:
     train = labelled("a", "b", ["a"], "b", ["a"], ["b"])
     parts = parts_of(tmp_path, train, labelled("a", start=9), validation_fraction=fraction)
-    with pytest.raises(InputError, match="some rows have one label and some a list"):
-        classification.labels_of(parts)
+    [one] = faults_of(parts).occurrences(catalog.MIXED_LABEL_FORMS)
+    assert one.detail == "3 rows have a list, 4 one label"
+
+
+def test_numbers_are_in_numeric_order_in_the_head(tmp_path: Path) -> None:
+    parts = parts_of(tmp_path, labelled(*range(12)), labelled(0, start=99))
+    assert classification.labels_of(parts)[0] == tuple(map(str, range(12)))
 
 
 def test_every_label_of_a_split_is_in_the_training_part(tmp_path: Path) -> None:

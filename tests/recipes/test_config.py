@@ -269,7 +269,7 @@ def test_an_override_that_is_no_key_and_value_is_refused(load: Load, override: s
 
 
 def test_an_override_that_is_no_yaml_is_refused(load: Load) -> None:
-    with pytest.raises(InputError, match=r"--set train\.report_to=\[a: .* not valid YAML"):
+    with pytest.raises(InputError, match=r"--set train\.report_to=\[a: not valid YAML"):
         load(GOOD, "train.report_to=[a")
 
 
@@ -400,3 +400,13 @@ def test_a_card_is_read_from_a_recipe_from_its_block_or_from_its_keys(tmp_path: 
     path.write_text("card: text\n")
     with pytest.raises(InputError, match="wanted a mapping"):
         config.load_card(path)
+
+
+def test_an_unknown_kind_of_personal_data_is_named_with_the_nearest(load: Load) -> None:
+    with pytest.raises(Problems, match=r"no kind of personal data 'emial'; did you mean email\?"):
+        load(GOOD, "data.personal_data={emial: redact}")
+    with pytest.raises(Problems, match="'error', 'redact' or 'keep'"):
+        load(GOOD, "data.personal_data=hide")
+    assert load(GOOD, "data.personal_data={email: redact}").data.personal_data == {
+        "email": "redact"
+    }

@@ -1,4 +1,4 @@
-"""The three domains behind one face: what is asked of whom, and which rows cannot be learned."""
+"""The three domains behind one face: what is asked of whom."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from typing import Any
 
 import pytest
 
-from finetune.config import TrainConfig
-from finetune.encoding import Example
 from recipes import domains
 from recipes.config import Recipe
-from recipes.data import Checked
-from recipes.errors import InputError, Problems
+from recipes.errors import InputError
 from tests import tiny
 from tests.recipes.rows import write_jsonl
 
@@ -54,6 +51,13 @@ def test_the_base_of_a_classification_is_asked_fewer_of_the_same_items(tmp_path:
     recipe = recipe_of("classification", eval={"max_base_items": 4, "max_items": 9})
     domain = domains.read(recipe, tmp_path)
     assert (domain.tasks[0].num_items, domain.base_tasks[0].num_items) == (9, 4)
+
+
+def test_a_chat_template_is_refused_where_texts_are_classified(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", tiny.class_rows(40))
+    base = {"checkpoint": "x", "chat_template": "own.jinja"}
+    with pytest.raises(InputError, match=r"base\.chat_template: a classifier reads texts"):
+        domains.read(recipe_of("classification", base=base), tmp_path)
 
 
 def test_a_name_for_a_column_that_the_recipe_has_not_is_refused_with_the_nearest(
@@ -99,26 +103,3 @@ def test_rows_of_several_labels_have_no_class_weights(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "rows.jsonl", rows)
     with pytest.raises(InputError, match=r"train\.class_weights: .*here rows have several"):
         domains.read(recipe_of("classification", train={"class_weights": "balanced"}), tmp_path)
-
-
-def row(place: str) -> Checked[str]:
-    return Checked(place, place, "secret", "key", "key", "", None, "digest")
-
-
-def test_a_row_whose_answer_is_cut_is_refused_unless_that_is_allowed() -> None:
-    rows = [row("a.jsonl:1"), row("a.jsonl:2")]
-    examples = [
-        Example("1", (1, 2), (False, True)),
-        Example("2", (1, 2, 3), (False, True, True), num_cut=4),
-    ]
-    strict, lax = TrainConfig(max_length=8), TrainConfig(allow_truncation=True)
-    with pytest.raises(Problems, match=r"1 rows are longer than train\.max_length 8") as caught:
-        domains.refuse_unfit(rows, examples, strict)
-    assert [str(p) for p in caught.value.problems] == ["a.jsonl:2: at least 7 tokens, 4 cut"]
-    domains.refuse_unfit(rows, examples, lax)
-
-
-def test_a_row_that_teaches_the_model_never_to_stop_is_always_refused() -> None:
-    endless = Example("1", (1, 2), (False, True), has_stop=False)
-    with pytest.raises(Problems, match="1 rows would teach the model never to stop"):
-        domains.refuse_unfit([row("a.jsonl:1")], [endless], TrainConfig(allow_truncation=True))

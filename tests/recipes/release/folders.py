@@ -18,7 +18,8 @@ from privacy.ledger import Ledger
 from privacy.plan import PrivacyConfig, make_plan
 from privacy.self_test import Check
 from recipes import config, domains, provenance
-from recipes.data import Checked, fingerprint
+from recipes.data.dataset import fingerprint
+from recipes.data.split import DataRow
 from recipes.files import sha256_file, write_json
 from recipes.gating import gate
 from recipes.release.verify import hashes_text
@@ -99,7 +100,7 @@ def write_decision(run_folder: Path, change: Callable[[Any], object] = lambda _:
     write_json(run_folder / "eval" / "merged" / "decision.json", decision)
 
 
-def _charge(run: Run, rows: Sequence[Checked[Any]]) -> None:
+def _charge(run: Run, rows: Sequence[DataRow[Any]]) -> None:
     asked = PrivacyConfig(epsilon=None, noise_multiplier=1.2)
     plan = make_plan(asked, num_examples=len(rows), batch_size=8, epochs=1)
     ledger = Ledger.open(run.ledger, plan, data=fingerprint(rows), is_private=True)

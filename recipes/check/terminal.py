@@ -1,0 +1,136 @@
+"""What `assay check` prints for a person: the data first, then the findings, the verdict last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from recipes.check.inspection import Inspection
+from recipes.check.lengths import Lengths, Shown
+from recipes.check.places import folders_of, in_few_lines, without_folders
+from recipes.data.findings import MOST_PLACES, Finding
+from recipes.data.labels import is_plain, quoted
+
+MOST_LABELS = 30
+STYLES = {"error": "bold red", "warning": "bold yellow", "ignore": "dim"}
+
+
+def show(found: Inspection, command: str) -> None:
+    """Print an inspection; the last line says whether the data is fit to train on."""
+    console = Console(highlight=False)
+    folders = folders_of([one.path for one in found.files])
+    workbooks = {one.path for one in found.files if one.sheet is not None}
+    for one in found.files:
+        console.print(Text(f"{Path(one.path).name}: {one.num_rows:,} rows, {one.describe()}"))
+    console.print(_summary(found))
+    if found.labels:
+        console.print(_labels(found))
+    for example in found.shown:
+        _show_example(console, example)
+    for finding in found.findings:
+        if finding.severity != "ignore":
+            _show_finding(console, finding, folders, workbooks)
+    console.print()
+    console.print(_verdict(found, command))
+
+
+def _summary(found: Inspection) -> Table:
+    table = Table("", "", show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, count in found.rows.items():
+        table.add_row(f"rows {name.replace('_', ' ')}", f"{count:,}")
+    for part, lengths in (("train", found.train_lengths), ("test", found.test_lengths)):
+        if lengths is not None:
+            table.add_row(f"tokens a row, {part}", _lengths(lengths))
+    if found.train_lengths is not None and found.recipe != "classification":
+        table.add_row("tokens learned", f"{found.train_lengths.supervised_share:.1%}")
+    if found.languages:
+        shares = [
+            f"{name} {share:.0%}" for name, share in found.languages.items() if share >= 0.005
+        ]
+        table.add_row("languages", ", ".join(shares[:6]) + (" ..." if len(shares) > 6 else ""))
+    table.add_row("personal data", found.personal_data.in_words())
+    return table
+
+
+def _lengths(lengths: Lengths) -> str:
+    cut = f", {lengths.num_cut:,} rows cut" if lengths.num_cut else ""
+    return f"median {lengths.median}, 95 % up to {lengths.p95}, longest {lengths.longest}{cut}"
+
+
+def _labels(found: Inspection) -> Table:
+    table = Table("label", box=None, padding=(0, 2, 0, 0))
+    for part in ("train", "validation", "test"):
+        table.add_column(part, justify="right")
+    table.add_column("")
+    most = max(parts["train"] for parts in found.labels.values()) or 1
+    for label, parts in list(found.labels.items())[:MOST_LABELS]:
+        bar = "#" * -(-20 * parts["train"] // most)
+        table.add_row(
+            Text(label if is_plain(label) else quoted(label)),
+            *(f"{parts[name]:,}" for name in parts),
+            bar,
+        )
+    if len(found.labels) > MOST_LABELS:
+        table.add_row(f"... {len(found.labels) - MOST_LABELS} more", "", "", "", "--json has all")
+    return table
+
+
+def _show_example(console: Console, one: Shown) -> None:
+    note = f"label: {one.label}" if one.label else "learned text is marked [[ ]]"
+    console.print(Text(f"\n{one.row}: {note}", style="dim"))
+    line = Text()
+    for text, is_learned in one.runs:
+        line.append(f"[[{text}]]" if is_learned else text, "bold green" if is_learned else "")
+    console.print(line)
+
+
+def _show_finding(
+    console: Console, finding: Finding, folders: list[str], workbooks: set[str]
+) -> None:
+    """Print a finding; files are named without their folders."""
+    heading = Text("\n")
+    heading.append(finding.severity.upper(), STYLES[finding.severity])
+    heading.append(f"  {finding.kind.code}  ", "bold")
+    heading.append(f"{finding.count:,} {'place' if finding.count == 1 else 'places'}")
+    console.print(heading)
+    console.print(Padding(Text(finding.kind.meaning), (0, 0, 0, 2)))
+    lines = in_few_lines(finding.occurrences, workbooks)
+    for line in lines[:MOST_PLACES]:
+        console.print(Padding(Text(without_folders(line, folders)), (0, 0, 0, 4)))
+    if len(lines) > MOST_PLACES:
+        more = f"... and {len(lines) - MOST_PLACES:,} lines more; --json has all"
+        console.print(Padding(Text(more), (0, 0, 0, 4)))
+    for note in finding.notes:
+        if note.startswith(("data:", "data.")):
+            console.print(Text(f"  {note}"), soft_wrap=True)  # whole, to be pasted
+        else:
+            console.print(Padding(Text(note), (0, 0, 0, 2)))
+    console.print(Padding(Text(f"-> {finding.kind.way_out}"), (0, 0, 0, 2)))
+
+
+def _verdict(found: Inspection, command: str) -> Text:
+    counts = [
+        f"{number} {word}{'' if number == 1 else 's'}"
+        for word in ("error", "warning")
+        if (number := sum(one.severity == word for one in found.findings))
+    ]
+    if found.num_errors:
+        return Text(
+            f"{' and '.join(counts)}: the data is NOT fit to train on. Correct the errors; or, "
+            "where one is right as it is, write findings: {CODE: warning} under `data:` of the "
+            "recipe. In the same way, every data.KEY above is KEY under `data:`.",
+            style="bold red",
+        )
+    ignored = [
+        one.kind.code
+        for one in found.findings
+        if one.severity == "ignore" and one.kind.severity != "ignore"
+    ]
+    if ignored:
+        counts.append(f"ignored as the recipe wants: {', '.join(ignored)}")
+    beside = f" ({'; '.join(counts)})" if counts else ""
+    return Text(f"the data is fit to train on{beside}; next: assay run {command}", "bold green")

@@ -1,0 +1,1 @@
+"""Company data: read, checked, and split into parts without leakage."""

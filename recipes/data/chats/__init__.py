@@ -1,0 +1,1 @@
+"""Chats as rows hold them: layouts, turns, tool calls, reasoning and the order of turns."""

@@ -1,0 +1,56 @@
+"""What a run would do: rows, steps, memory, disk, privacy. No weights are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from recipes.config import Recipe
+
+
+def plan(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """Return what a run would do: rows, steps, memory, disk, privacy."""
+    from finetune import checkpoint as checkpoints
+    from finetune.schedule import num_steps
+    from recipes import domains, training
+
+    domain = domains.read(recipe, folder)
+    base_folder = checkpoints.resolve(recipe.base, folder)
+    checkpoints.refuse_other_kinds(base_folder, domain.head)
+    size = sum(p.stat().st_size for p in base_folder.glob("*.safetensors"))
+    num_rows = len(domain.parts.train) + recipe.data.canaries
+    planned: dict[str, Any] = {
+        "rows": domain.parts.manifest()["rows"],
+        "steps": num_steps(num_rows, recipe.train),
+        "base_bytes_16_bit": size,
+        "base_bytes_loaded": size // 4 if recipe.base.quantization == "nf4" else size,
+        "merged_bytes": size,
+        "tasks": [task.name for task in domain.tasks],
+        "privacy": None,
+    }
+    if recipe.privacy:
+        num_units = training.num_private_units(recipe, domain.parts.train)
+        dp = training.private_plan(recipe, num_units)
+        planned["steps"] = dp.steps
+        planned["privacy"] = asdict(dp) | {"epsilon": dp.epsilon()}
+    return planned
+
+
+def show_plan(planned: Mapping[str, Any]) -> None:
+    """Print a plan for a person."""
+    table = Table("", "", show_header=False, box=None)
+    for name, count in planned["rows"].items():
+        table.add_row(f"rows {name.replace('_', ' ')}", str(count))
+    table.add_row("steps", str(planned["steps"]))
+    table.add_row("base in memory", f"about {planned['base_bytes_loaded'] / 1e6:.0f} MB")
+    table.add_row("merged model on disk", f"about {planned['merged_bytes'] / 1e6:.0f} MB")
+    table.add_row("tasks", ", ".join(planned["tasks"]))
+    for name, value in (planned["privacy"] or {"privacy": "none"}).items():
+        shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+        table.add_row(name.replace("_", " "), shown)
+    Console(highlight=False).print(table)

@@ -1,0 +1,86 @@
+"""What `assay check` prints: places joined where they say the same, words whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recipes.check.places import in_few_lines
+from recipes.data.findings import Occurrence
+from tests.cli import assay_here
+
+
+def test_lines_of_one_file_with_equal_details_are_joined_in_the_order_of_the_file() -> None:
+    wide = [Occurrence(f"/a/t.csv:{n}", "more fields than the header's 6") for n in range(12, 320)]
+    other = Occurrence("/a/t.csv:14", "fewer fields than the header's 6")
+
+    lines = in_few_lines([*wide[:2], other, *wide[2:]])
+
+    assert lines == [
+        "/a/t.csv, lines 12, 13, 14, 15, 16, 17, 18, 19 and 300 more: "
+        "more fields than the header's 6",
+        "/a/t.csv:14: fewer fields than the header's 6",
+    ]
+
+
+def test_places_of_different_files_or_kinds_are_not_joined() -> None:
+    found = [Occurrence(place, "odd") for place in ("a.csv:1", "b.csv:1", "a.csv", "a.csv[1]")]
+
+    assert in_few_lines(found) == [str(one) for one in found]
+
+
+def test_rows_of_a_sheet_and_of_json_are_named_as_such() -> None:
+    found = [Occurrence(place) for place in ("a.xlsx:3", "a.xlsx:7", "b.json[0]", "b.json[4]")]
+
+    assert in_few_lines(found, {"a.xlsx"}) == [
+        "a.xlsx, rows 3, 7",
+        "b.json, places [0], [4]",
+    ]
+
+
+def write_case(folder: Path) -> None:
+    rows = [f"The number {n} is in the garden,{('complaint', 'refund')[n % 2]}" for n in range(40)]
+    rows += [f"{n},refund,too many" for n in range(30)]
+    rows += ["Write to ann.miller@example.com,COMPLAINT", "n/a,refund", rows[0]]
+    (folder / "tickets.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    recipe = {
+        "name": "shown",
+        "recipe": "classification",
+        "base": {"checkpoint": "./no-base"},
+        "data": {"train": "tickets.csv"},
+        "gate": {},
+    }
+    (folder / "r.yaml").write_text(json.dumps(recipe))
+
+
+@pytest.mark.parametrize("width", [80, 50])
+def test_words_stay_whole_and_lines_within_the_width(
+    tmp_path: Path, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_case(tmp_path)
+    monkeypatch.setenv("COLUMNS", "1000")
+    wide = assay_here("check", "r.yaml", folder=tmp_path).out
+    monkeypatch.setenv("COLUMNS", str(width))
+
+    shown = assay_here("check", "r.yaml", folder=tmp_path).out
+
+    short = {word for word in wide.split() if len(word) <= width - 6 and not set(word) <= {"#"}}
+    assert short <= set(shown.split())
+    pasted = [line for line in wide.splitlines() if line.startswith("  data")]
+    assert pasted
+    assert all(len(line) <= width or line in pasted for line in shown.splitlines())
+
+
+def test_equal_places_take_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_case(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    shown = assay_here("check", "r.yaml", folder=tmp_path).out
+
+    lines = [line.strip() for line in shown.splitlines() if "more fields than" in line]
+    assert lines == [
+        "tickets.csv, lines 42, 43, 44, 45, 46, 47, 48, 49 and 22 more: "
+        "more fields than the header's 2"
+    ]
