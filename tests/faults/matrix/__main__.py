@@ -100,7 +100,8 @@ def _show(results: Sequence[runner.Result], code: str, seconds: float) -> None:
     stale = sum(result.code != code for result in results)
     print(
         f"{len(results)} tries: {', '.join(f'{n} {what}' for what, n in counted.items())}; "
-        f"{stale} of them on other sources; {seconds:.0f} s"
+        f"{stale} of them on other sources; {sum(r.cpu_seconds for r in results):.0f} s of "
+        f"processor time in all, {seconds:.0f} s now"
     )
 
 

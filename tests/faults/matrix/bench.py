@@ -77,6 +77,11 @@ class Bench:
         self.world = self._folder / "world"
         self._folder.mkdir(parents=True, exist_ok=True)
 
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time of all commands that have ended."""
+        return self._server.cpu_seconds
+
     def restore(self, stage: Stage, into: Path | None = None) -> None:
         """Make the world as it is at a stage."""
         saved = self.stage(stage)

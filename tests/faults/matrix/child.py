@@ -109,7 +109,8 @@ def preload() -> None:
 def serve(connection: socket.socket) -> Command | None:
     """Fork a child for each line; return its command in the child, and None at the end.
 
-    Answers each command with its process id, and, when it has ended, with that and its status.
+    Answers each command with its process id, and, when it has ended, with that, its exit code and
+    the seconds of processor time that it used.
     """
     living: dict[int, int] = {}
     lines = connection.makefile("r", encoding="utf-8")
@@ -119,11 +120,12 @@ def serve(connection: socket.socket) -> Command | None:
             for key, _ in selector.select():
                 if key.fileobj is not connection:
                     ended = key.data
-                    _, status = os.waitpid(ended, 0)
+                    _, status, used = os.wait4(ended, 0)
                     selector.unregister(key.fileobj)
                     os.close(living.pop(ended))
                     code = os.waitstatus_to_exitcode(status)
-                    connection.sendall(f'{{"ended": {ended}, "code": {code}}}\n'.encode())
+                    answer = {"ended": ended, "code": code, "cpu": used.ru_utime + used.ru_stime}
+                    connection.sendall(json.dumps(answer).encode() + b"\n")
                     continue
                 line = lines.readline()
                 if not line:

@@ -48,6 +48,8 @@ class Server:
         self._socket = ours
         self._pending = b""
         self._codes: dict[int, int] = {}
+        self.cpu_seconds = 0.0
+        """Processor time of all commands that have ended."""
 
     def __enter__(self) -> Server:
         return self
@@ -94,10 +96,11 @@ class Server:
                 raise RuntimeError("the server of commands has died")
             self._pending += received
         line, _, self._pending = self._pending.partition(b"\n")
-        answer: dict[str, int] = json.loads(line)
+        answer = json.loads(line)
         if "ended" in answer:
             self._codes[answer["ended"]] = answer["code"]
-        return answer
+            self.cpu_seconds += answer.pop("cpu")
+        return {key: int(value) for key, value in answer.items()}
 
 
 class Ended:

@@ -30,6 +30,7 @@ class Result:
     outcome: Outcome
     reason: str
     seconds: float
+    cpu_seconds: float
     code: str
     """What was tried: a hash of the four packages' sources."""
 
@@ -116,13 +117,21 @@ def attempts(
     for detail in islice(details(row, fault, files), 0, None, every):
         if (row.name, fault.value, detail) in known:
             continue
-        began = time.monotonic()
+        began, cpu_before = time.monotonic(), bench.cpu_seconds
         try:
             verdict = faults.attempt(bench, row, fault, detail)
         except Exception:  # the try itself went wrong, which is no success
             verdict = Verdict(Outcome.FAILED, f"the try broke: {traceback.format_exc()[-600:]}")
-        seconds = round(time.monotonic() - began, 2)
-        yield Result(row.name, fault, detail, verdict.outcome, verdict.reason, seconds, code)
+        yield Result(
+            row.name,
+            fault,
+            detail,
+            verdict.outcome,
+            verdict.reason,
+            seconds=round(time.monotonic() - began, 2),
+            cpu_seconds=round(bench.cpu_seconds - cpu_before, 2),
+            code=code,
+        )
 
 
 def keep(path: Path, result: Result) -> None:
