@@ -31,7 +31,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def bench(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     folder = tmp_path_factory.mktemp("matrix")
-    return Bench(server, folder, "classification", is_private=False)
+    return Bench(server, folder, "qa", is_private=False)
 
 
 def mended_by(branch: str) -> pytest.MarkDecorator:

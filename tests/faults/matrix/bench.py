@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import tiny
-from tests.cli import write_recipe
+from tests.cli import METRIC, write_recipe
 from tests.faults.matrix import results
 from tests.faults.matrix.cells import RUN, Kind, Row, Stage
 from tests.faults.matrix.child import Command
@@ -25,21 +25,9 @@ TRAIN: dict[str, Any] = {
     "evaluations_per_epoch": 3,
     "logging_steps": 3,  # a line is a mean over steps of which a kill may cut some off
 }
-SECTIONS: dict[str, Any] = {
-    "train": TRAIN | {"validation_fraction": 0.1},
-    "gate": {
-        "accuracy": {
-            "metric": "accuracy",
-            "at_least": 0.0,
-            "not_worse_than_base_by": 1.0,
-            "min_items": 1,
-        }
-    },
-}
-PRIVATE: dict[str, Any] = {
-    "privacy": {"epsilon": 8},
-    "train": TRAIN,
-}
+RULE = {"at_least": 0.0, "not_worse_than_base_by": 1.0, "min_items": 1}
+PLAIN = {"train": TRAIN | {"validation_fraction": 0.1}}
+PRIVATE = {"train": TRAIN, "privacy": {"epsilon": 8}}
 BEFORE: dict[Stage, tuple[Stage, tuple[str, ...]]] = {
     "trained": ("new", ("train", "recipe.yaml")),
     "evaluated": ("trained", ("eval", RUN)),
@@ -214,12 +202,10 @@ class Bench:
         for name in ("cache", "home", "tmp"):
             (self.world / name).mkdir()
         tiny.make_base(self.world / "base")
-        more = PRIVATE if self._is_private else {}
-        train = {"train": SECTIONS["train"]}
-        sections = SECTIONS | more if self._kind == "classification" else train
-        if self._is_private:
-            sections = sections | {"gate": SECTIONS["gate"]}
-        write_recipe(self.world, self._kind, self.world / "base", **sections)
+        accuracy = {"metric": METRIC[self._kind]} | RULE
+        sections = PRIVATE if self._is_private else PLAIN
+        base = self.world / "base"
+        write_recipe(self.world, self._kind, base, gate={"accuracy": accuracy}, **sections)
         for line in (
             "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem",
             "pkey -in key.pem -pubout -out key.pub",

@@ -29,7 +29,7 @@ class Row:
     damaged: tuple[str, ...] = ()
     """Folders and files, each file of which is damaged in turn."""
 
-    kind: Kind = "classification"
+    kind: Kind = "qa"
     is_private: bool = False
     num_kills: int = 10
     is_brief: bool = False
@@ -59,7 +59,7 @@ ROWS_OF_TABLE = (
     Row(
         "init",
         "init",
-        ("classification", "--data", ROWS, "-o", "new.yaml"),
+        ("qa", "--data", ROWS, "-o", "new.yaml"),
         damaged=(ROWS,),
         num_kills=6,
     ),
@@ -139,7 +139,14 @@ ROWS_OF_TABLE = (
         is_private=True,
     ),
     Row("run, chat", "run", (RECIPE,), kind="chat", num_kills=4, is_brief=True),
-    Row("run, qa", "run", (RECIPE,), kind="qa", num_kills=4, is_brief=True),
+    Row(
+        "run, classification",
+        "run",
+        (RECIPE,),
+        kind="classification",
+        num_kills=4,
+        is_brief=True,
+    ),
 )
 
 

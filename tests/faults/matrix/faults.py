@@ -243,7 +243,7 @@ def _change_before(bench: Bench, row: Row, fault: Fault, detail: str) -> Verdict
             _change_base(path)
             more = ("base", "sha256:")
         case Fault.BETWEEN:
-            old, new = ('"fee"', '"loan"') if detail == ROWS else ("0.01", "0.02")
+            old, new = ("Who made it?", "Who made that?") if detail == ROWS else ("0.01", "0.02")
             path.write_text(path.read_text().replace(old, new, 1))
             more = ("the rows have changed", "other settings")
         case _:

@@ -53,8 +53,12 @@ def bytes_of(folder: Path) -> dict[str, str]:
 
 
 def _is_scrap(name: str) -> bool:
-    """Return whether a file is a lock or an entry of a cache, which any command may add."""
-    return name.endswith(".lock") or name.split("/")[0] in ("cache", "home")
+    """Return whether a file is a lock, an entry of a cache, or times alone.
+
+    Any command may add an entry, and answers that were kept cost no time, so none is noted.
+    """
+    top, last = name.split("/")[0], name.rpartition("/")[2]
+    return top in ("cache", "home") or last == "cost.json" or last.startswith(".lock")
 
 
 def of_text(text: str) -> Any:

@@ -24,7 +24,7 @@ MEANING = {
     Fault.READ_ONLY: "the run or release (before there is one: the folder) may not be written to",
     Fault.SECOND: "held before a file operation while the same command runs a second time, then "
     "let go on",
-    Fault.BETWEEN: "a label in the rows, or a setting of the recipe, changed since the command "
+    Fault.BETWEEN: "a question in the rows, or a setting of the recipe, changed since the command "
     "before",
     Fault.DURING: "a bit of its rows, its base, the adapter, the record or the release flipped "
     "before the n-th file operation",
@@ -77,7 +77,8 @@ def page(results: Sequence[Result], code: str) -> str:
         "",
         *_table(verbs, current),
         "",
-        "A private training, an audit of it, and runs of the other two recipes:",
+        "The table is of question answering. A private training, an audit of it, and runs of the "
+        "other two recipes:",
         "",
         *_table(others, current),
         "",
