@@ -10,6 +10,7 @@ is not tried twice, unless ``--again``.
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import tempfile
@@ -71,11 +72,13 @@ def _start_jobs(chosen: argparse.Namespace) -> None:
         finally:
             for job in jobs:
                 job.terminate()
+                job.wait()
         if any(codes):
             raise SystemExit(f"a job ended with {codes}; the same command goes on")
 
 
 def _work(chosen: argparse.Namespace) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that disks are unmounted
     with Server() as server, tempfile.TemporaryDirectory(prefix="assay-matrix-") as scratch:
         benches = runner.Benches(server, Path(scratch))
         # the longest first, so that the jobs end together
