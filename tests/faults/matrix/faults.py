@@ -169,9 +169,7 @@ def _run_two(bench: Bench, row: Row, share: float) -> Verdict:
     """Hold a command in its course, run it a second time, and let the first go on."""
     reference = bench.reference(row)
     bench.restore(row.starts_from)
-    chosen = 1 + int(share * max(1, reference.num_writes))
-    stop = int(signal.SIGSTOP)
-    first = bench.start(row.command, action="signal", at_operation=chosen, signal=stop)
+    first = _signalled(bench, row, reference, int(signal.SIGSTOP), "operation", share)
     while not first.has_ended() and not first.is_stopped():
         time.sleep(0.001)
     second = bench.start(row.command)
