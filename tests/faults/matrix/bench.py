@@ -27,7 +27,7 @@ TRAIN: dict[str, Any] = {
 }
 RULE = {"at_least": 0.0, "not_worse_than_base_by": 1.0, "min_items": 1}
 PLAIN = {"train": TRAIN | {"validation_fraction": 0.1}}
-PRIVATE = {"train": TRAIN, "privacy": {"epsilon": 8}}
+PRIVATE = {"train": TRAIN | {"epochs": 1}, "privacy": {"epsilon": 8}}
 BEFORE: dict[Stage, tuple[Stage, tuple[str, ...]]] = {
     "trained": ("new", ("train", "recipe.yaml")),
     "evaluated": ("trained", ("eval", RUN)),
@@ -118,7 +118,7 @@ class Bench:
             path = saved / name
             files = sorted(path.rglob("*")) if path.is_dir() else [path]
             found += [file.relative_to(saved).as_posix() for file in files if file.is_file()]
-        return tuple(name for name in found if not name.endswith(".lock"))
+        return tuple(name for name in found if not Path(name).name.startswith(".lock"))
 
     def start(self, arguments: tuple[str, ...], **faults: Any) -> Running:
         """Start a command in the world."""

@@ -221,7 +221,9 @@ def _change_before(bench: Bench, row: Row, fault: Fault, detail: str) -> Verdict
     reference = bench.reference(row, stage)
     swap = bench.other_run() if fault is Fault.SWAPPED else Path()
     bench.restore(row.damaged_stage)
-    path, more = bench.world / detail, ()
+    path = bench.world / detail
+    # the message speaks of what a change means for the run
+    more = {ROWS: ("the rows have changed",), RECIPE: ("other settings",)}.get(detail, ())
     match fault:
         case Fault.TRUNCATED:
             os.truncate(path, path.stat().st_size // 2)
@@ -242,8 +244,7 @@ def _change_before(bench: Bench, row: Row, fault: Fault, detail: str) -> Verdict
             more = ("base", "sha256:")
         case Fault.BETWEEN:
             old, new = ("Who made it?", "Who made that?") if detail == ROWS else ("0.01", "0.02")
-            path.write_text(path.read_text().replace(old, new, 1))
-            more = ("the rows have changed", "other settings")
+            path.write_text(path.read_text().replace(old, new))
         case _:
             raise ValueError(fault)
     return _judge_changed(bench, row, reference, detail, more)
