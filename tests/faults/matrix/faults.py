@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.faults.matrix import results
 from tests.faults.matrix.bench import Bench, Reference
-from tests.faults.matrix.cells import ROWS, RUN, Fault, Row
+from tests.faults.matrix.cells import RECIPE, ROWS, RUN, Fault, Row
 from tests.faults.matrix.child import flip_a_bit
 from tests.faults.matrix.processes import Running
 from tests.faults.matrix.verdicts import (
