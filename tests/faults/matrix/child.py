@@ -130,6 +130,7 @@ def serve(connection: socket.socket) -> Command | None:
                 line = lines.readline()
                 if not line:
                     for pid in living:
+                        os.kill(pid, signal.SIGKILL)  # it is a child, so it is there
                         with contextlib.suppress(ProcessLookupError):
                             os.killpg(pid, signal.SIGKILL)
                     return None
