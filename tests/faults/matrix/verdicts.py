@@ -103,7 +103,7 @@ def names(message: str, name: str, more: tuple[str, ...]) -> bool:
     return any(word in flat for word in (path.name, path.stem, *parts, *more))
 
 
-def departures(bench: Bench, reference: Reference, ended: Ended, *, but: str | None = None) -> str:
+def departures(bench: Bench, reference: Reference, ended: Ended, *, but: str = "") -> str:
     """Return in words how files and print differ from the reference; nothing where they do not.
 
     Args:
