@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 
+from finetune import scratch as scratches
 from finetune.adapter_files import (
     CONFIG,
     HEADS,
@@ -226,9 +226,8 @@ def save(model: Any, base: Base, folder: Path, *, init_folder: Path | None = Non
         init_folder: a PiSSA adapter as it was before training. The saved adapter is then a plain
             LoRA of twice the rank on the unchanged base (Meng et al. 2024, section 3).
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with scratches.beside(folder) as scratch:
+        scratch.mkdir()
         options = {"path_initial_model_for_weight_conversion": str(init_folder)}
         with warnings.catch_warnings():
             warnings.filterwarnings(
@@ -257,8 +256,6 @@ def save(model: Any, base: Base, folder: Path, *, init_folder: Path | None = Non
             shutil.rmtree(folder)
         scratch.rename(folder)
         folder.chmod(0o755)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _adapted_layers(model: Any) -> list[str]:

@@ -13,7 +13,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +37,7 @@ from transformers.models.auto.modeling_auto import (
 
 from finetune import chat_template, merge_record
 from finetune import prompt as prompts
+from finetune import scratch as scratches
 from finetune.adapter_files import CLASSIFIERS, template_digest, template_of
 from finetune.adapter_files import CONFIG as ADAPTER_CONFIG
 from finetune.adapter_files import WEIGHTS as ADAPTER_WEIGHTS
@@ -257,9 +257,8 @@ def materialize_gguf(path: Path) -> Path:
     folder = cache_folder() / "bases" / f"{path.stem}-{digest[:16]}"
     if (folder / "config.json").is_file():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with scratches.beside(folder) as scratch:
+        scratch.mkdir()
         model = AutoModelForCausalLM.from_pretrained(
             path.parent,
             gguf_file=path.name,
@@ -282,8 +281,6 @@ def materialize_gguf(path: Path) -> Path:
         except OSError:
             if not (folder / "config.json").is_file():  # else another process was first
                 raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 

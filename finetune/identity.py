@@ -9,9 +9,10 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+
+from finetune import scratch as scratches
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -58,10 +59,9 @@ def identity(folder: Path) -> str:
     if remembered.is_file() and _IDENTITY.fullmatch(known := remembered.read_text()):
         return known  # a file that a crash left empty says nothing
     found = identity_of({p.name: sha256_file(p) for p in files})
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=remembered.parent, delete=False) as stream:
-        stream.write(found)
-    Path(stream.name).replace(remembered)
+    with scratches.beside(remembered) as scratch:
+        scratch.write_text(found)
+        scratch.replace(remembered)
     return found
 
 

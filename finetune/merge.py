@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +25,7 @@ import torch
 
 from finetune import adapter_files
 from finetune import checkpoint as checkpoints
+from finetune import scratch as scratches
 from finetune.adapter_files import AdapterFiles, AdapterRecord
 from finetune.errors import InputError, IntegrityError
 from finetune.merge_record import DEQUANTISED, MERGE_RECORD, NOT_IN_4_BIT, ORIGINAL
@@ -218,9 +218,8 @@ def _write(
     said: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write everything beside ``out`` and rename it; nothing is left of a failure."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with scratches.beside(out) as scratch:
+        scratch.mkdir()
         written, why = _write_weights(files, scratch, adapter, record, held, storage)
         _check_kept(written)
         _write_rest(base_folder, scratch, record, written.storage)
@@ -248,8 +247,6 @@ def _write(
         _sync_folder(scratch)
         scratch.rename(out)
         _sync_folder(out.parent)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return made
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import math
@@ -10,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -23,6 +21,7 @@ from torch import Tensor
 from finetune import adapter as adapters
 from finetune import adapter_files, reload
 from finetune import checkpoint as checkpoints
+from finetune import scratch as scratches
 from finetune.adapter_files import HEADS, AdapterFiles, AdapterRecord
 from finetune.errors import InputError, IntegrityError
 from finetune.merge import merge, write_serving_base
@@ -184,14 +183,9 @@ def serving_base_proved(
 def _scratch(out: Path) -> Iterator[Path]:
     if out.exists():
         raise InputError(f"{out} exists already; remove it, or name another folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in out.parent.glob(f".{glob.escape(out.name)}.unproved-*"):
-        shutil.rmtree(leftover)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.unproved-", dir=out.parent))
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with scratches.beside(out) as made:
+        made.mkdir()
+        yield made
 
 
 def prove(
@@ -293,10 +287,10 @@ def _check_tensors(
             f"{len(odd)} tensors of the merged model are neither the base's nor what was merged, "
             f"first {min(odd)}"
         )
-    with tempfile.TemporaryDirectory() as own:
-        checkpoints.copy_tokenizer(base_folder, Path(own), prompt=record.prompt)
+    with scratches.elsewhere() as own:
+        checkpoints.copy_tokenizer(base_folder, own, prompt=record.prompt)
         for name in checkpoints.TOKENIZER_FILES:
-            found, wanted = folder / name, Path(own) / name
+            found, wanted = folder / name, own / name
             if found.is_file() != wanted.is_file() or (
                 found.is_file() and found.read_bytes() != wanted.read_bytes()
             ):
@@ -518,7 +512,7 @@ def _check_reload(
         "num_threads": torch.get_num_threads(),
         "flushes_denormals": bool((torch.tensor([1e-40]) * 1 == 0).all()),
     }
-    with tempfile.TemporaryDirectory() as elsewhere:
+    with scratches.elsewhere() as elsewhere:
         done = subprocess.run(  # noqa: S603 (this interpreter, our file, a folder as argument)
             [sys.executable, "-P", str(Path(reload.__file__)), str(folder.resolve())],
             input=json.dumps(question),

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from pathlib import Path
 
 import jinja2
 
+from finetune import scratch as scratches
 from finetune.errors import InputError
 from finetune.identity import cache_folder
 
@@ -42,9 +41,8 @@ def with_template(folder: Path, path: Path) -> Path:
     made = cache_folder() / "bases" / f"{folder.name}-{digest[:16]}"
     if (made / NAME).is_file():
         return made
-    made.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{made.name}-", dir=made.parent))
-    try:
+    with scratches.beside(made) as scratch:
+        scratch.mkdir()
         for file in files:
             (scratch / file.name).symlink_to(file.resolve())
         (scratch / NAME).write_text(text, encoding="utf-8", newline="")
@@ -53,8 +51,6 @@ def with_template(folder: Path, path: Path) -> Path:
         except OSError:
             if not (made / NAME).is_file():  # else another process was first
                 raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return made
 
 

@@ -168,7 +168,7 @@ def train(
 
     Example: assay train qa.yaml
     """
-    from recipes.files import locked
+    from recipes.locks import locked
     from recipes.run import read_domain, start
     from recipes.training import train_adapter
 

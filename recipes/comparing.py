@@ -18,7 +18,8 @@ from recipes import page, sources
 from recipes.console import Narrator
 from recipes.contestants import Contest, Contestant, gather
 from recipes.evaluating import evaluate_adapter, evaluate_base, evaluate_merged
-from recipes.files import locked, write_json, write_text
+from recipes.files import write_json, write_text
+from recipes.locks import locked
 from recipes.run import Run, open_run, read_domain
 
 

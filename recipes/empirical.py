@@ -22,7 +22,8 @@ from recipes import planting
 from recipes.console import Narrator
 from recipes.empirical_result import RESULT, CanaryAudit, Empirical, RowAttacks, interval, show
 from recipes.errors import InputError
-from recipes.files import locked, write_json
+from recipes.files import write_json
+from recipes.locks import locked
 from recipes.record_scores import Scores, Values, score
 from recipes.run import Run, checked_ledger, open_run, read_domain
 from recipes.training import refuse_other_rows

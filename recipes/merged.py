@@ -17,10 +17,11 @@ from recipes.console import Narrator
 from recipes.domains import Domain
 from recipes.errors import InputError
 from recipes.evaluating import evaluate_merged
-from recipes.files import locked, read_json, write_json, write_text
+from recipes.files import read_json, write_json, write_text
+from recipes.locks import locked
 from recipes.run import RECORD, Run
 
-_NOT_OF_THE_CANDIDATE = ("merged", "report.html", "checkpoints", ".lock", ".merged.*")
+_NOT_OF_THE_CANDIDATE = ("merged", "report.html", "checkpoints", ".lock*", ".merged.*")
 
 
 def merge_run(run: Run, domain: Domain, narrator: Narrator, storage: str = "auto") -> Path:

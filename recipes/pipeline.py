@@ -12,8 +12,9 @@ from recipes.console import Narrator
 from recipes.domains import Domain
 from recipes.errors import GateRefused
 from recipes.evaluating import evaluate_adapter, evaluate_base
-from recipes.files import locked, undamaged
+from recipes.files import undamaged
 from recipes.gating import Plea, gate
+from recipes.locks import locked
 from recipes.run import RECORD, Run, read_domain, spent
 from recipes.training import train_adapter
 

@@ -14,7 +14,8 @@ from recipes import config, decisions, domains
 from recipes.config import Recipe
 from recipes.domains import Domain
 from recipes.errors import InputError
-from recipes.files import locked, read_json, write_text
+from recipes.files import read_json, write_text
+from recipes.locks import locked
 
 RECORD = decisions.RECORD
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from finetune import scratch as scratches
 from recipes.check.copies import change_of_form, copy_name, is_table, writer
 from recipes.check.inspection import Inspection
 from recipes.check.label_cells import label_columns
@@ -161,9 +160,8 @@ def fix(
     if cleaner.has_labels and policy.severity(catalog.LABEL_SPELLINGS) != "ignore":
         cleaner.spellings = _spellings([path for _, path in sources], cleaner)
     bar = open_bar("cleaned copies", sum(one.num_rows for one in found.files))
-    into.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{into.name}-", dir=into.parent))
-    try:
+    with scratches.beside(into) as scratch:
+        scratch.mkdir()
         scratch.chmod(0o755)
         with (scratch / LOG).open("w", encoding="utf-8") as stream:
             log = _Log(stream)
@@ -178,9 +176,6 @@ def fix(
         _refuse_nothing(recipe.data, kept)
         cleaner.personal_data.finish(Findings(), folder)
         scratch.replace(into)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
     placed = tuple(_moved(copy, into) for copy in kept)
     reads = [read for read in found.files if is_table(read)]
     return Fixed(

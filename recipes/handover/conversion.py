@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from finetune import checkpoint as checkpoints
+from finetune import scratch as scratches
 from recipes.errors import InputError
 from recipes.files import sha256_file, write_json, write_text
 from recipes.handover import gguf, ollama, parity
@@ -45,8 +44,8 @@ def convert(
     out = folder / FOLDER
     if out.exists():
         raise InputError(f"{out} exists already; remove it first")
-    scratch = Path(tempfile.mkdtemp(prefix=f".{FOLDER}-", dir=folder))
-    try:
+    with scratches.beside(out) as scratch:
+        scratch.mkdir()
         files = [_convert(folder, scratch, kind, name, texts) for kind in kinds]
         record = {
             "schema": 1,
@@ -59,8 +58,6 @@ def convert(
             path.chmod(0o644)
         scratch.chmod(0o755)
         scratch.rename(out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return record
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import Any
 from eval import harness
 from eval.report import Page, render_html
 from eval.scores import without_text
+from finetune import scratch as scratches
 from recipes import config, decisions, gating, page
 from recipes.domains import Domain
 from recipes.dsse import read_private_key, sign
@@ -81,10 +81,8 @@ def ship(
         )
         domain = _same_rows(run)
     gating.refuse_other(run, domain, "merged", decision)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    scratch = holder / facts.name
-    try:
+    with scratches.beside(out) as made:
+        scratch = made.with_name(facts.name)
         scratch.mkdir()
         _copy_model(run.folder / "merged", scratch, facts)
         _write_evidence(scratch, run, facts)
@@ -92,10 +90,8 @@ def ship(
         complete(scratch, facts.name)
         _seal(scratch, facts, signer)
         _refuse_leaks(scratch, run, domain, signer)
-        _check(scratch, signer, holder)
+        _check(scratch, signer, made.parent)
         scratch.rename(out)
-    finally:
-        shutil.rmtree(holder, ignore_errors=True)
     return out
 
 

@@ -15,7 +15,7 @@ import privacy.errors
 from eval.errors import EvaluationError
 from recipes import config, exits, starter
 from recipes.errors import GateRefused, Problems, ReleaseDiffers
-from recipes.files import locked
+from recipes.locks import locked
 from tests import tiny
 from tests.cli import (
     Done,

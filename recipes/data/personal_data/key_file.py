@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from finetune import scratch as scratches
 from recipes.data.personal_data.kinds import PLACEHOLDER
 from recipes.errors import InputError
 
@@ -96,14 +96,11 @@ def _refuse_runs(target: Path, runs: Path | None) -> None:
 
 
 def _write_private(target: Path, text: str) -> None:
-    """Write a file at once; ``mkstemp`` makes it readable by the user alone."""
-    descriptor, scratch = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+    """Write a file at once, readable by the user alone."""
+    with scratches.beside(target) as scratch:
+        scratch.touch(mode=0o600)
+        with scratch.open("w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(scratch).replace(target)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
+        scratch.replace(target)
