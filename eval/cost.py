@@ -7,10 +7,11 @@ same report, byte for byte but for its time, and has no cost that could be told.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 COST = "cost.json"
 
@@ -44,13 +45,22 @@ def measured(num_seconds: float, num_tokens: int | None) -> Cost:
     """Return the cost of what this process has done so far, in that time."""
     import torch  # late: whoever only reads results, as `verify` does, needs none
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Cost(
         num_seconds=num_seconds,
         num_tokens=num_tokens,
-        peak_memory_bytes=peak if sys.platform == "darwin" else 1024 * peak,
+        peak_memory_bytes=_peak_memory_bytes(),
         peak_cuda_bytes=torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
     )
+
+
+def _peak_memory_bytes() -> int:
+    """Return the most memory that this process held, as its system counts it."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # Windows has none
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # bytes there, else KiB
 
 
 def read_cost(folder: Path) -> Cost | None:

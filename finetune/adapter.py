@@ -249,7 +249,9 @@ def save(model: Any, base: Base, folder: Path, *, init_folder: Path | None = Non
             "chat_template": template_digest(base.tokenizer.chat_template),
             "prompt": base.prompt,
         }
-        (scratch / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+        (scratch / RECORD).write_text(
+            json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8", newline="\n"
+        )
         for file in scratch.iterdir():
             file.chmod(0o644)
         if folder.exists():
@@ -269,12 +271,12 @@ def _clean_config(path: Path) -> None:
     peft holds the targets in a set, whose order is another in every process; the same training must
     leave the same files.
     """
-    config = json.loads(path.read_text())
+    config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = None
     config["target_modules"] = sorted(config["target_modules"])
     # not what stands in a pattern: the first of its keys that fits a layer holds
     config = {key: config[key] for key in sorted(config)}
-    path.write_text(json.dumps(config, indent=2) + "\n")
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
 def check_base(folder: Path, base: Base) -> None:

@@ -240,7 +240,9 @@ def _write(
             "files": written.files,
             "tensor_sha256": written.tensors,
         }
-        (scratch / MERGE_RECORD).write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
+        (scratch / MERGE_RECORD).write_text(
+            json.dumps(made, indent=1, sort_keys=True) + "\n", encoding="utf-8", newline="\n"
+        )
         for file in scratch.iterdir():
             file.chmod(0o644)
         scratch.chmod(0o755)
@@ -296,6 +298,8 @@ def survival(changes: Mapping[str, Change]) -> float | None:
 
 
 def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # Windows opens no folder, and keeps names without being asked
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -327,4 +331,8 @@ def _write_rest(base_folder: Path, out: Path, record: AdapterRecord, storage: to
     came_from = config_values.pop("_name_or_path", None)  # older libraries: a folder of somebody's
     if keys or came_from:
         # the type is what an engine loads the weights as
-        path.write_text(json.dumps(config_values | dict.fromkeys(keys, name), indent=2) + "\n")
+        path.write_text(
+            json.dumps(config_values | dict.fromkeys(keys, name), indent=2) + "\n",
+            encoding="utf-8",
+            newline="\n",
+        )

@@ -103,7 +103,7 @@ def _as_loaded(folder: Path, record: AdapterRecord, texts: Sequence[str]) -> lis
     That is how transformers and every engine load it, and how nobody here has computed so far.
     """
     values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    stored = json.loads((folder / MERGE_RECORD).read_text())["storage"]["dtype"]
+    stored = json.loads((folder / MERGE_RECORD).read_text(encoding="utf-8"))["storage"]["dtype"]
     dtype = getattr(torch, values.get("dtype") or values.get("torch_dtype") or stored)
     loaded = _load(folder, record, "none", dtype)
     return _asked(loaded.model.eval(), loaded.tokenizer, texts)
@@ -223,7 +223,7 @@ def prove(
         proof = _check_tensors(base_folder, merged_folder, record, adapter)
         proof |= _check_changes(merged_folder, adapter)
         _check_numbers(base_folder, merged_folder, record, adapter)
-        made = json.loads((merged_folder / MERGE_RECORD).read_text())
+        made = json.loads((merged_folder / MERGE_RECORD).read_text(encoding="utf-8"))
         dtype = getattr(torch, record.quantization.compute_dtype)
         merged = _load(merged_folder, record, "none", dtype)
         answers = logits_on(merged, merged.model, texts)
@@ -248,9 +248,9 @@ def prove(
 
 def _add_proof(folder: Path, proof: Mapping[str, Any]) -> None:
     path = folder / MERGE_RECORD
-    made = json.loads(path.read_text()) | {"proof": proof}
+    made = json.loads(path.read_text(encoding="utf-8")) | {"proof": proof}
     part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as stream:
+    with part.open("w", encoding="utf-8", newline="\n") as stream:
         stream.write(json.dumps(made, indent=1, sort_keys=True) + "\n")
         stream.flush()
         os.fsync(stream.fileno())
@@ -262,7 +262,7 @@ def _check_tensors(
     base_folder: Path, folder: Path, record: AdapterRecord, adapter: AdapterFiles | None
 ) -> dict[str, Any]:
     """Hash every tensor of both folders anew and compare them."""
-    made = json.loads((folder / MERGE_RECORD).read_text())
+    made = json.loads((folder / MERGE_RECORD).read_text(encoding="utf-8"))
     if adapter and made["adapter_tensors_used_once"] != sorted(adapter.weights.entries):
         raise IntegrityError("the merge did not use every tensor of the adapter exactly once")
     is_dequantised = made["into"] == DEQUANTISED
@@ -340,7 +340,7 @@ def _check_numbers(
     base_folder: Path, folder: Path, record: AdapterRecord, adapter: AdapterFiles | None
 ) -> None:
     """Compute every merged and dequantised weight again; see `finetune.recompute`."""
-    made = json.loads((folder / MERGE_RECORD).read_text())
+    made = json.loads((folder / MERGE_RECORD).read_text(encoding="utf-8"))
     is_dequantised = made["into"] == DEQUANTISED
     held = set(record.quantization.modules if is_dequantised else ())
     before = {name: file for file in open_weights(base_folder) for name in file.entries}
@@ -362,7 +362,7 @@ def _check_numbers(
 
 
 def _check_changes(folder: Path, adapter: AdapterFiles) -> dict[str, Any]:
-    made = json.loads((folder / MERGE_RECORD).read_text())
+    made = json.loads((folder / MERGE_RECORD).read_text(encoding="utf-8"))
     changes = made["changes"]
     strange = [
         layer for layer, c in changes.items() if c["outside"] is not None and not c["outside"] <= 1
@@ -519,6 +519,7 @@ def _check_reload(
             capture_output=True,
             text=True,
             cwd=elsewhere,
+            encoding="utf-8",
         )
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["nothing said"])[-1]

@@ -86,12 +86,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if "train_runtime" in logs:  # transformers' closing summary, which TrainResult holds
             return
         line = {"step": state.global_step} | {k: v for k, v in logs.items() if k != "epoch"}
-        with self.log.open("a") as stream:
+        with self.log.open("a", encoding="utf-8", newline="\n") as stream:
             stream.write(json.dumps(line) + "\n")
 
 
 def _keep_lines_up_to(log: Path, step: int) -> None:
     """Drop the lines that an interrupted run wrote after the checkpoint it resumes from."""
-    lines = log.read_text().splitlines() if log.is_file() else []
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
     kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    log.write_text("".join(line + "\n" for line in kept))
+    log.write_text("".join(line + "\n" for line in kept), encoding="utf-8", newline="\n")

@@ -281,7 +281,11 @@ def _locked(path: Path) -> Iterator[None]:
     try:
         with suppress(OSError):
             since = datetime.now(UTC).isoformat(timespec="seconds")
-            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {since}")
+            holder.write_text(
+                f"process {os.getpid()} on {socket.gethostname()}, since {since}",
+                encoding="utf-8",
+                newline="\n",
+            )
         yield
     finally:
         holder.unlink(missing_ok=True)

@@ -127,7 +127,8 @@ def _read_line(line: bytes, where: str) -> dict[str, Any]:
 
 
 def _append(path: Path, line: bytes, flags: int = 0) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | flags, 0o644)
+    binary = getattr(os, "O_BINARY", 0)  # or Windows would write another line end than was hashed
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | binary | flags, 0o644)
     size_bytes = os.fstat(descriptor).st_size
     try:
         if os.write(descriptor, line) != len(line):

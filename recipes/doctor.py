@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from finetune.cache import NoCache, cache_folder
+from finetune.cores import num_threads
 from recipes.errors import Problem
 
 PACKAGES = ("finetune", "recipes", "eval", "privacy")
@@ -27,12 +29,19 @@ def doctor() -> dict[str, Any]:
         if len(set(owners.get(name, ()))) > 1
     ]
     return {
-        "machine": provenance.machine(),
+        "machine": provenance.machine() | {"threads": num_threads()},
         "device": str(checkpoints.device()),
         "compute_dtype": dtype_name(checkpoints.compute_dtype()),
-        "cache": str(checkpoints.cache_folder()),
+        "cache": _cache(),
         "problems": [str(problem) for problem in problems],
     }
+
+
+def _cache() -> str:
+    try:
+        return str(cache_folder())
+    except NoCache as error:
+        return f"none: {error}"
 
 
 def show_doctor(found: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from recipes.errors import InputError
 def write_text(path: Path, text: str) -> None:
     """Write a file at once; a crash or a full disk leaves what was there before."""
     with scratches.beside(path) as scratch:
-        with scratch.open("w", encoding="utf-8") as stream:
+        with scratch.open("w", encoding="utf-8", newline="\n") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())

@@ -44,7 +44,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         scratch.sweep_below(folder)
         with suppress(OSError):  # a full disk; what this is for then says so
-            holder.write_text(json.dumps(_this_process()), encoding="utf-8")
+            holder.write_text(json.dumps(_this_process()), encoding="utf-8", newline="\n")
         yield
     finally:
         holder.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from recipes.decisions import DECISION
 from recipes.domains import Domain
 from recipes.evaluating import differences
 from recipes.files import read_json, write_text
+from recipes.provenance import memory_text
 from recipes.run import Run, checked_ledger
 
 NOT_RECORDED = "not recorded"
@@ -170,7 +171,7 @@ def _decision(run: Run, kind: str) -> tuple[Decision | None, str]:
 
 def _log(path: Path) -> Iterator[dict[str, Any]]:
     if path.is_file():
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding="utf-8").splitlines():
             yield json.loads(line)
 
 
@@ -220,7 +221,7 @@ def provenance_of(record: Mapping[str, Any]) -> dict[str, str]:
         "rows": ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in record["rows"].items()),
         "seed": f"{record['seed']} (split, order, first values)",
         "started": record["started"],
-        "machine": f"{record['machine']['cores']} cores, {record['machine']['memory_gb']} GB, "
+        "machine": f"{record['machine']['cores']} cores, {memory_text(record['machine'])}, "
         + (", ".join(record["machine"]["gpus"]) or "no GPU"),
         "versions": ", ".join(f"{k} {v}" for k, v in record["versions"].items()),
     }

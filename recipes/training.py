@@ -12,6 +12,7 @@ from typing import Any
 
 from finetune import checkpoint as checkpoints
 from finetune.encoding import Example, weigh_classes
+from finetune.machine import refuse_float64
 from finetune.train import StepRule, TrainResult, train
 from finetune.watch import StepInfo
 from privacy import budget
@@ -47,6 +48,8 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
         _tidy(run)
         return
     _refuse_missing_trackers(recipe.train.report_to)
+    if recipe.privacy:
+        refuse_float64("a private run")
     alike = _find_near_leaks(run, domain, narrator)
     base = load_base(recipe, folder, domain)
     encoded = encode(run, domain, base)

@@ -163,7 +163,7 @@ def fix(
     with scratches.beside(into) as scratch:
         scratch.mkdir()
         scratch.chmod(0o755)
-        with (scratch / LOG).open("w", encoding="utf-8") as stream:
+        with (scratch / LOG).open("w", encoding="utf-8", newline="\n") as stream:
             log = _Log(stream)
             taken = {LOG}
             copies = [

@@ -13,6 +13,8 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+from finetune.cores import usable_cores
+
 Result = TypeVar("Result")
 
 FEWEST_ROWS = 4_000
@@ -31,7 +33,7 @@ def num_workers() -> int:
     # on macOS libraries of the system do not survive a fork
     if sys.platform != "linux" or "fork" not in multiprocessing.get_all_start_methods():
         return 1
-    return len(os.sched_getaffinity(0))
+    return usable_cores()
 
 
 def in_chunks(

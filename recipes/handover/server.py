@@ -138,8 +138,11 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
         server.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(timeout=10)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(server.pid, signal.SIGKILL)  # the group's number is the first process's
+    if sys.platform == "win32":
+        server.kill()
+    else:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(server.pid, signal.SIGKILL)  # the group's number is the first process's
     server.wait()
 
 

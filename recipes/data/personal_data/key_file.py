@@ -99,7 +99,7 @@ def _write_private(target: Path, text: str) -> None:
     """Write a file at once, readable by the user alone."""
     with scratches.beside(target) as scratch:
         scratch.touch(mode=0o600)
-        with scratch.open("w", encoding="utf-8") as stream:
+        with scratch.open("w", encoding="utf-8", newline="\n") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())

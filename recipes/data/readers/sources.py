@@ -72,7 +72,7 @@ def _matches(pattern: str, folder: Path, findings: Findings | None) -> list[Path
 def _files_below(folder: Path, findings: Findings | None) -> list[Path]:
     below = [
         path
-        for path in sorted(folder.rglob("*"))
+        for path in sorted(folder.rglob("*"), key=lambda one: one.parts)  # alike on Windows
         if path.is_file() and not any(_is_hidden(part) for part in path.relative_to(folder).parts)
     ]
     if findings is not None:

@@ -6,6 +6,7 @@ of JSON: one of what the workbook holds, one per row, and null at the end.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from datetime import date, time, timedelta
@@ -42,13 +43,18 @@ def main(path: str, wanted: str) -> None:
 
 def _limit() -> None:
     """Keep a damaged file, whose lengths mean nothing, from taking all memory or time."""
-    try:
-        import resource
-    except ImportError:  # Windows
+    if sys.platform == "win32":  # it has no such limits
         return
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    import resource
+
+    limits = {
+        resource.RLIMIT_AS: _MEMORY,
+        resource.RLIMIT_CPU: _SECONDS,
+        resource.RLIMIT_CORE: 0,
+    }
+    for kind, most in limits.items():
+        with contextlib.suppress(ValueError, OSError):  # macOS refuses to bound memory
+            resource.setrlimit(kind, (most, most))
 
 
 def _names(book: Any) -> tuple[list[str], list[str]]:
