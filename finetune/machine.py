@@ -50,16 +50,16 @@ def device() -> torch.device:
 def refuse_4bit() -> None:
     """Refuse a 4-bit base on Apple's GPU.
 
-    bitsandbytes 0.50 computes it there by kernels that it downloads from the Hub while it runs
-    (its ``backends/mps/ops.py``), and this program runs no code that it was not installed with.
+    bitsandbytes 0.50 computes it there by code that it downloads (see `finetune.outside`), else by
+    operations of torch, and nobody has compared their codes with those of other machines.
 
     Raises:
         InputError: if the device is such a one.
     """
     if device().type == "mps":
         raise InputError(
-            "base.quantization: nf4 is not computed on Apple's GPU, where bitsandbytes would "
-            f"download code for it. Set base.quantization: none, or {_ON_THE_CPU}"
+            "base.quantization: nf4 is not computed on Apple's GPU, whose 4-bit codes nobody has "
+            f"compared with other machines'. Set base.quantization: none, or {_ON_THE_CPU}"
         )
 
 

@@ -640,10 +640,16 @@ def _be_quiet() -> None:
     import os
     import warnings
 
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    import finetune as finetune  # first: see finetune.outside
+
+    try:
+        Path.home()
+    except RuntimeError:  # a container's user that its system does not list
+        os.environ["HOME"] = "/nonexistent"  # as Debian writes it; nltk does not start without any
+    for name in ("bitsandbytes", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not sys.stderr.isatty():

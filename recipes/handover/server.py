@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from finetune.outside import NO_TELEMETRY
 from recipes.errors import InputError
 
 HOST = "127.0.0.1"
@@ -25,7 +26,7 @@ NEEDS = ("fastapi", "uvicorn", "openai")
 
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
+    **NO_TELEMETRY,
     "TRANSFORMERS_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
