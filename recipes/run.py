@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,11 @@ from recipes.config import Recipe
 from recipes.domains import Domain
 from recipes.errors import InputError
 from recipes.files import read_json, write_text
-from recipes.locks import locked
+from recipes.locks import HOLDER, LOCK, locked
 
 RECORD = decisions.RECORD
+_OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.", re.IGNORECASE)
+"""Names that Windows gives to no folder."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,12 @@ def start(recipe_path: Path, overrides: list[str], runs: Path, *, is_fresh: bool
     if is_fresh and run.folder.exists():
         domains.read(recipe, run.source)  # a bad row must not cost the run before
         with locked(run.folder):  # never under the feet of another process
-            shutil.rmtree(run.folder)
+            _clear(run.folder)
+    if not run.folder.exists() and _OF_WINDOWS.fullmatch(recipe.name):
+        raise InputError(
+            f"name: {recipe.name!r} cannot be a folder on Windows, and runs are passed on; wanted "
+            "one that ends in no dot and is no device such as con, nul or com1"
+        )
     resolved = run.folder / "resolved.yaml"
     text = config.dump(recipe)
     if resolved.is_file() and resolved.read_text(encoding="utf-8") != text:
@@ -60,6 +68,17 @@ def start(recipe_path: Path, overrides: list[str], runs: Path, *, is_fresh: bool
             )
         write_text(resolved, text)
     return run
+
+
+def _clear(folder: Path) -> None:
+    """Remove all that is in a folder but its lock, which Windows does not give away while held."""
+    for path in folder.iterdir():
+        if path.name in (LOCK, HOLDER):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _differs_in_the_card_alone(recipe: Recipe, resolved: Path) -> bool:

@@ -33,6 +33,8 @@ COMMANDS: tuple[str, ...] = (
     "run recipe.yaml --set name=private --set train.schedule=constant --set privacy.epsilon=8",
     "audit runs/private -o privacy",
     "audit --sample-rate 0.1 --noise-multiplier 1 --steps 30 --delta 1e-5",
+    "train recipe.yaml --set name=brief --set train.max_steps=1",
+    "train recipe.yaml --set name=brief --fresh",
 )
 
 
