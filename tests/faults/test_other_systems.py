@@ -92,6 +92,18 @@ def test_check_finds_the_same_rows(
     assert there.json() == here.json()
 
 
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_no_process_is_forked(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries of macOS do not survive it, and Windows has none; the results are the same."""
+    with fresh_modules(system):
+        from recipes.check import workers
+
+        monkeypatch.setattr(workers, "FEWEST_ROWS", 0)
+        found = [*workers.in_chunks(lambda rows: (os.getpid(), sum(rows)), 2 * workers.CHUNK)]
+    assert {pid for _, (pid, _) in found} == {os.getpid()}
+    assert sum(total for _, (_, total) in found) == sum(range(2 * workers.CHUNK))
+
+
 def test_the_imitation_of_windows_minds_files_as_windows_does(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", HELD],

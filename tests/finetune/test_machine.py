@@ -143,3 +143,16 @@ def test_where_no_links_can_be_made_a_template_gets_copies_of_its_base(
     assert not [path for path in copied.iterdir() if path.is_symlink()]
     assert identity.identity(copied) == identity.identity(linked)
     assert template_file.with_template(tiny_base, tmp_path / "own.jinja") == copied
+
+
+def test_torch_takes_the_threads_of_recipe_environment_or_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("finetune.cores.usable_cores", lambda: 3)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    for wanted, found in ((1, 1), (None, 2)):
+        machine.prepare_cpu(wanted)
+        assert torch.get_num_threads() == found
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    machine.prepare_cpu(None)
+    assert torch.get_num_threads() == 3

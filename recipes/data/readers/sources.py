@@ -65,7 +65,8 @@ def _matches(pattern: str, folder: Path, findings: Findings | None) -> list[Path
                 + ", ".join(f".{kind}" for kind in KINDS)
             )
     if not files:
-        raise InputError(f"data: there is no file {pattern} (looked in {folder})")
+        hint = "; divide folders by /, as every system takes it" if "\\" in pattern else ""
+        raise InputError(f"data: there is no file {pattern} (looked in {folder}){hint}")
     return files
 
 

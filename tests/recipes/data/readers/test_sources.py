@@ -212,3 +212,10 @@ def test_a_data_set_that_cannot_be_fetched_says_how_to_fetch_it(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(InputError, match=r"not in the cache, .* hf download acme/tickets --repo"):
         files_of([f"hub:acme/tickets@{REVISION}"], Path())
+
+
+def test_a_path_of_windows_that_leads_nowhere_is_told_how_paths_are_written(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rows.csv").write_text("a\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"no file data\\rows\.csv .*divide folders by /"):
+        files_of(["data\\rows.csv"], tmp_path)
