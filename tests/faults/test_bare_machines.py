@@ -58,7 +58,8 @@ def reach_python() -> str:
 def alone(commands: str, folder: Path, **options: str) -> subprocess.CompletedProcess[str]:
     """Run shell commands where mounts are nobody else's, with a copy of a folder as /mnt/w."""
     begin = f"mount --make-rprivate /; mount -t tmpfs -o mode=777 none /mnt; cp -r {folder} /mnt/w"
-    hidden = ("ASSAY_CACHE", "XDG_CACHE_HOME")
+    # the last is set by torch in this process, to a folder below this one's TMPDIR
+    hidden = ("ASSAY_CACHE", "XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR")
     kept = {name: value for name, value in os.environ.items() if name not in hidden}
     return subprocess.run(
         ["unshare", "--mount", "sh", "-c", f"{begin}; {commands}"],
