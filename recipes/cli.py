@@ -13,9 +13,30 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
+
+
+class Escaped(Exception):
+    """Carries an error past typer, which would print "Aborted!" or end without a word."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class Verbs(TyperGroup):
+    """The verbs; what ends one reaches `main` as it is."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a verb."""
+        try:
+            return super().invoke(ctx)
+        except (EOFError, KeyboardInterrupt, OSError) as error:
+            raise Escaped(error) from error
+
 
 app = typer.Typer(
     name="assay",
+    cls=Verbs,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -23,7 +44,7 @@ app = typer.Typer(
     help="Fine-tune a language model on company data, prove what it is worth, ship what passed.\n\n"
     "Begin with: assay init qa -o qa.yaml && assay run qa.yaml\n\n"
     "Exit codes: 0 done, 1 our bug, 2 input or config, 3 gate refused, 4 privacy budget spent, "
-    "5 integrity (hash, signature, wrong base).",
+    "5 integrity (hash, signature, wrong base), 128 + N stopped by signal N.",
 )
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A recipe file.")]
@@ -617,21 +638,52 @@ def _show_verified(folder: Path, result: Any) -> None:
 
 def main() -> NoReturn:
     """Run the command line and turn expected errors into one paragraph and an exit code."""
-    _be_quiet()
+    from recipes import stops, streams
+
+    with streams.resilient() as outputs, stops.heard() as stop:
+        _be_quiet()
+        code = _run(stop)
+        try:
+            outputs.out.flush()
+        except OSError as error:
+            code = _explained(error, stop)
+    raise SystemExit(outputs.code(code))
+
+
+def _run(stop: Any) -> int:
+    """Run a verb and return its exit code, having said what went wrong."""
     try:
         app(standalone_mode=True)
     except SystemExit as done:
-        if done.code == 130:  # what typer makes of Ctrl-C
-            _fail("interrupted; the same command goes on from the last checkpoint", 130)
-        raise SystemExit(done.code) from None
-    except Exception as error:
-        from recipes import exits
+        return done.code if isinstance(done.code, int) else 0
+    except Escaped as escaped:
+        return _explained(escaped.error, stop)
+    except BaseException as error:
+        return _explained(error, stop)
+    return 0
 
-        code = exits.code_of(error)
-        if code is None:
-            raise
-        _fail(str(error), code)
-    raise SystemExit(0)
+
+def _explained(error: BaseException, stop: Any) -> int:
+    """Say what an expected error means and return its exit code; raise any other.
+
+    Whatever a library makes of a stop signal, the command was interrupted.
+    """
+    from recipes import exhausted, exits
+
+    verb = next(iter(sys.argv[1:]), "")
+    if stop.number is not None or isinstance(error, KeyboardInterrupt):
+        _say(stop.in_words(verb))
+        return int(stop.code)
+    code = exits.code_of(error)
+    if code is None or isinstance(error, OSError):
+        told = exhausted.explain(error, verb)
+        if told is not None:
+            _say(told)
+            return exits.INPUT
+    if code is None:
+        raise error
+    _say(str(error))
+    return code
 
 
 def _be_quiet() -> None:
@@ -652,8 +704,12 @@ def _be_quiet() -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"assay: {message}", file=sys.stderr)
+    _say(message)
     raise SystemExit(code)
+
+
+def _say(message: str) -> None:
+    print(f"assay: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ CODES: tuple[tuple[type[Exception], int], ...] = (
 )
 
 
-def code_of(error: Exception) -> int | None:
+def code_of(error: BaseException) -> int | None:
     """Return the exit code of an expected error, or None."""
     for kind, code in CODES:
         if isinstance(error, kind):

@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from finetune import scratch
+from finetune.room import named
 from recipes.errors import InputError
 
 LOCK = ".lock"
@@ -30,6 +31,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         InputError: if another process holds it, saying which.
+        OSError: naming the folder, where a write within found no room and names nothing itself.
     """
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +47,8 @@ def locked(folder: Path) -> Iterator[None]:
         scratch.sweep_below(folder)
         with suppress(OSError):  # a full disk; what this is for then says so
             holder.write_text(json.dumps(_this_process()), encoding="utf-8")
-        yield
+        with named(folder):
+            yield
     finally:
         holder.unlink(missing_ok=True)
         if is_new and folder.is_dir() and list(folder.iterdir()) == [folder / LOCK]:

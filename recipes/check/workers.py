@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
+
+from recipes import stops
 
 Result = TypeVar("Result")
 
@@ -89,7 +90,7 @@ def _ready_to_fork() -> Iterator[None]:
 
 def _begin_child() -> None:
     gc.disable()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its children
+    stops.left_to_parent()
 
 
 def _run(chunk: range) -> object:
