@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from finetune import scratch as scratches
-from finetune.room import named
 from recipes.errors import InputError
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file at once; a crash or a full disk leaves what was there before."""
-    with named(path), scratches.beside(path) as scratch:
+    with scratches.beside(path) as scratch:
         with scratch.open("w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()

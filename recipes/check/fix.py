@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from finetune import scratch as scratches
-from finetune.room import named
 from recipes.check.copies import change_of_form, copy_name, is_table, writer
 from recipes.check.inspection import Inspection
 from recipes.check.label_cells import label_columns
@@ -161,7 +160,7 @@ def fix(
     if cleaner.has_labels and policy.severity(catalog.LABEL_SPELLINGS) != "ignore":
         cleaner.spellings = _spellings([path for _, path in sources], cleaner)
     bar = open_bar("cleaned copies", sum(one.num_rows for one in found.files))
-    with named(into), scratches.beside(into) as scratch:
+    with scratches.beside(into) as scratch:
         scratch.mkdir()
         scratch.chmod(0o755)
         with (scratch / LOG).open("w", encoding="utf-8") as stream:

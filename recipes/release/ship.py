@@ -13,7 +13,7 @@ from eval import harness
 from eval.report import Page, render_html
 from eval.scores import without_text
 from finetune import scratch as scratches
-from finetune.room import named
+from finetune.room import require
 from recipes import config, decisions, gating, page
 from recipes.domains import Domain
 from recipes.dsse import read_private_key, sign
@@ -82,7 +82,9 @@ def ship(
         )
         domain = _same_rows(run)
     gating.refuse_other(run, domain, "merged", decision)
-    with named(out), scratches.beside(out) as made:
+    size = sum((run.folder / "merged" / name).stat().st_size for name in facts.hashes)
+    require(out, size, "the release")
+    with scratches.beside(out) as made:
         scratch = made.with_name(facts.name)
         scratch.mkdir()
         _copy_model(run.folder / "merged", scratch, facts)
