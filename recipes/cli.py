@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand
 
 
 class Escaped(Exception):
@@ -23,20 +23,33 @@ class Escaped(Exception):
         self.error = error
 
 
-class Verbs(TyperGroup):
-    """The verbs; what ends one reaches `main` as it is."""
+class Verb(TyperCommand):
+    """A verb whose paths are looked at first; what ends it reaches `main` as it is."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a verb."""
+        """Run it."""
+        from recipes.long_paths import refuse_long
+
         try:
+            for value in ctx.params.values():
+                for one in value if isinstance(value, list | tuple) else (value,):
+                    if isinstance(one, Path):
+                        refuse_long(one)
             return super().invoke(ctx)
         except (EOFError, KeyboardInterrupt, OSError) as error:
             raise Escaped(error) from error
 
 
-app = typer.Typer(
+class Verbs(typer.Typer):
+    """The command line; every command of it is a `Verb`."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Any:
+        """Register a verb."""
+        return super().command(name, **{"cls": Verb, **settings})
+
+
+app = Verbs(
     name="assay",
-    cls=Verbs,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

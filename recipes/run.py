@@ -16,6 +16,7 @@ from recipes.domains import Domain
 from recipes.errors import InputError
 from recipes.files import read_json, write_text
 from recipes.locks import locked
+from recipes.long_paths import refuse_long
 
 RECORD = decisions.RECORD
 
@@ -43,6 +44,7 @@ def start(recipe_path: Path, overrides: list[str], runs: Path, *, is_fresh: bool
         finetune.errors.IntegrityError: if it holds an adapter of another base.
     """
     recipe = config.load(recipe_path, overrides)
+    refuse_long(runs / recipe.name)
     checkpoints.prepare_cpu(recipe.train.num_threads)
     run = Run(recipe, runs / recipe.name, recipe_path.resolve().parent)
     if is_fresh and run.folder.exists():
