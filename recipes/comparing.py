@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -20,6 +19,7 @@ from recipes.contestants import Contest, Contestant, gather
 from recipes.evaluating import evaluate_adapter, evaluate_base, evaluate_merged
 from recipes.files import write_json, write_text
 from recipes.locks import locked
+from recipes.printing import Printer
 from recipes.run import Run, open_run, read_domain
 
 
@@ -177,7 +177,7 @@ def show(result: Mapping[str, Any]) -> None:
             figure = report["tasks"].get(task, {"metrics": {}})["metrics"].get(metric)
             cells.append(_cell(figure))
         table.add_row(task, metric, *cells)
-    Console(highlight=False).print(table)
+    Printer().print(table)
 
 
 def _cell(figure: Mapping[str, Any] | None) -> str:

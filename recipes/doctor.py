@@ -6,10 +6,10 @@ import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from recipes.errors import Problem
+from recipes.printing import Printer
 
 PACKAGES = ("finetune", "recipes", "eval", "privacy")
 
@@ -40,4 +40,4 @@ def show_doctor(found: Mapping[str, Any]) -> None:
     table = Table("", "", show_header=False, box=None)
     for key, value in (found["machine"] | {k: found[k] for k in found if k != "machine"}).items():
         table.add_row(key.replace("_", " "), str(value) if value != [] else "none")
-    Console(highlight=False).print(table)
+    Printer().print(table)

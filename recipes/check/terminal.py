@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +12,7 @@ from recipes.check.lengths import Lengths, Shown
 from recipes.check.places import folders_of, in_few_lines, without_folders
 from recipes.data.findings import MOST_PLACES, Finding
 from recipes.data.labels import is_plain, quoted
+from recipes.printing import Printer
 
 MOST_LABELS = 30
 STYLES = {"error": "bold red", "warning": "bold yellow", "ignore": "dim"}
@@ -21,7 +20,7 @@ STYLES = {"error": "bold red", "warning": "bold yellow", "ignore": "dim"}
 
 def show(found: Inspection, command: str) -> None:
     """Print an inspection; the last line says whether the data is fit to train on."""
-    console = Console(highlight=False)
+    console = Printer()
     folders = folders_of([one.path for one in found.files])
     workbooks = {one.path for one in found.files if one.sheet is not None}
     for one in found.files:
@@ -79,7 +78,7 @@ def _labels(found: Inspection) -> Table:
     return table
 
 
-def _show_example(console: Console, one: Shown) -> None:
+def _show_example(console: Printer, one: Shown) -> None:
     note = f"label: {one.label}" if one.label else "learned text is marked [[ ]]"
     console.print(Text(f"\n{one.row}: {note}", style="dim"))
     line = Text()
@@ -89,7 +88,7 @@ def _show_example(console: Console, one: Shown) -> None:
 
 
 def _show_finding(
-    console: Console, finding: Finding, folders: list[str], workbooks: set[str]
+    console: Printer, finding: Finding, folders: list[str], workbooks: set[str]
 ) -> None:
     """Print a finding; files are named without their folders."""
     heading = Text("\n")
@@ -97,19 +96,19 @@ def _show_finding(
     heading.append(f"  {finding.kind.code}  ", "bold")
     heading.append(f"{finding.count:,} {'place' if finding.count == 1 else 'places'}")
     console.print(heading)
-    console.print(Padding(Text(finding.kind.meaning), (0, 0, 0, 2)))
+    console.paragraph(Text(finding.kind.meaning), 2)
     lines = in_few_lines(finding.occurrences, workbooks)
     for line in lines[:MOST_PLACES]:
-        console.print(Padding(Text(without_folders(line, folders)), (0, 0, 0, 4)))
+        console.paragraph(Text(without_folders(line, folders)), 4)
     if len(lines) > MOST_PLACES:
         more = f"... and {len(lines) - MOST_PLACES:,} lines more; --json has all"
-        console.print(Padding(Text(more), (0, 0, 0, 4)))
+        console.paragraph(Text(more), 4)
     for note in finding.notes:
         if note.startswith(("data:", "data.")):
             console.print(Text(f"  {note}"), soft_wrap=True)  # whole, to be pasted
         else:
-            console.print(Padding(Text(note), (0, 0, 0, 2)))
-    console.print(Padding(Text(f"-> {finding.kind.way_out}"), (0, 0, 0, 2)))
+            console.paragraph(Text(note), 2)
+    console.paragraph(Text(f"-> {finding.kind.way_out}"), 2)
 
 
 def _verdict(found: Inspection, command: str) -> Text:
