@@ -10,10 +10,12 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from typer.core import TyperCommand
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Escaped(Exception):
@@ -43,7 +45,7 @@ class Verb(TyperCommand):
 class Verbs(typer.Typer):
     """The command line; every command of it is a `Verb`."""
 
-    def command(self, name: str | None = None, **settings: Any) -> Any:
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[Function], Function]:
         """Register a verb."""
         return super().command(name, **{"cls": Verb, **settings})
 
