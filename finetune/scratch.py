@@ -91,6 +91,9 @@ def _remove_if_dead(holder: Path) -> None:
 
 
 def _remove(holder: Path, lock: FileLock) -> None:
-    shutil.rmtree(holder, ignore_errors=True)
-    lock.release()
-    shutil.rmtree(holder, ignore_errors=True)  # Windows removes no file that is open
+    try:
+        shutil.rmtree(holder, ignore_errors=True)
+    finally:
+        lock.release()
+        # what a stop signal interrupted; and Windows removes no file that is open
+        shutil.rmtree(holder, ignore_errors=True)
