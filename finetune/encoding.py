@@ -221,6 +221,15 @@ class Batch:
     total_weight: float
     """What a plain step divides by: supervised tokens, or the sum of class weights."""
 
+    examples: tuple[Example, ...]
+    """In the order of the rows of all micro-batches."""
+
+    @property
+    def largest_to_cut(self) -> int | None:
+        """Padded tokens of the largest micro-batch of several examples; None if there is none."""
+        sizes = [m["input_ids"].shape for m in self.micro_batches]
+        return max((num * length for num, length in sizes if num > 1), default=None)
+
 
 MAX_PADDING = 128
 """Padding tokens in a micro-batch beyond which another one is cheaper. Measured on two cores, the
@@ -254,6 +263,7 @@ def collate(
         num_examples=len(examples),
         num_tokens=sum(len(e.input_ids) for e in examples),
         total_weight=sum(e.weight if e.label is not None else e.num_supervised for e in examples),
+        examples=tuple(ordered),
     )
 
 
