@@ -1,4 +1,4 @@
-"""Memory that runs out in a private step: the same sums in smaller pieces, noise and charge once."""
+"""Memory that runs out in a private step: the same sums in smaller pieces, one noise and charge."""
 
 from __future__ import annotations
 
