@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -188,6 +189,44 @@ def test_a_save_that_was_interrupted_is_known_to_be(cut: Path) -> None:
     found = newest_whole(checkpoints, has_random_state=True)
     assert found.checkpoint == checkpoints / "checkpoint-4"
     assert "checkpoint-5 cannot be used: its save was interrupted" in found.notes[0]
+
+
+def test_a_save_that_dies_at_any_moment_leaves_a_checkpoint_whole_or_known_not_to_be(
+    cut: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = cut / "checkpoints"
+    saved, new = checkpoints / "checkpoint-4", checkpoints / "checkpoint-5"
+    sync, num_syncs, last = os.fsync, 0, 0
+
+    def die(descriptor: int) -> None:
+        nonlocal num_syncs
+        num_syncs += 1
+        if num_syncs == last:
+            raise KeyboardInterrupt
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", die)
+    outcomes = []
+    while True:
+        last, num_syncs = last + 1, 0
+        try:
+            resume.begin(new)
+            for path in saved.iterdir():
+                if path.name != MANIFEST:
+                    shutil.copy(path, new)
+            resume.seal(new)
+        except KeyboardInterrupt:
+            found = newest_whole(checkpoints, has_random_state=True)
+            assert found.checkpoint in (saved, new)
+            outcomes.append(found.checkpoint == new)
+            for left in (new, checkpoints / "damaged-checkpoint-5"):
+                shutil.rmtree(left, ignore_errors=True)
+        else:
+            break
+    # each file, each manifest and its folder, and the folder above
+    assert num_syncs == len(FILES) - 1 + 2 * 2 + 2
+    assert outcomes == sorted(outcomes)  # unfinished at first, whole at last, nothing between
+    assert (outcomes[0], outcomes[-1]) == (False, True)
 
 
 def test_a_checkpoint_that_is_damaged_twice_is_set_aside_twice(cut: Path) -> None:
