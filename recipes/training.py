@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ class _Notes:
         self._record = record
         self._narrator = narrator
         self._notes: list[str] = []
-        if record.is_file():  # of a run that was interrupted
+        with suppress(InputError):  # a record that is missing or damaged is begun anew
             before = read_json(record)
             noted = before.get(NOTES) if isinstance(before, dict) else None
             self._notes += [str(note) for note in noted] if isinstance(noted, list) else []

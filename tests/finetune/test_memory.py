@@ -105,6 +105,7 @@ def test_the_micro_batch_is_halved_until_it_fits(
         torch.testing.assert_close(found[name], tensor, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_step_that_is_done_again_draws_the_same_dropout(tiny_base: Path, tmp_path: Path) -> None:
     with failing(ON_A_CPU, at=[1]):
         early, _ = run(tiny_base, tmp_path / "early", dropout=0.2)
