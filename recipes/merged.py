@@ -18,7 +18,7 @@ from recipes.domains import Domain
 from recipes.errors import InputError
 from recipes.evaluating import evaluate_merged
 from recipes.files import locked, read_json, write_json, write_text
-from recipes.run import RECORD, Run
+from recipes.run import RECORD, Run, base_folder
 
 _NOT_OF_THE_CANDIDATE = ("merged", "report.html", "checkpoints", ".lock", ".merged.*")
 
@@ -33,7 +33,7 @@ def merge_run(run: Run, domain: Domain, narrator: Narrator, storage: str = "auto
     Raises:
         finetune.errors.IntegrityError: if the merged model is not proved, or was changed since.
     """
-    base, adapter, merged = _base(run), run.folder / "adapter", run.folder / "merged"
+    base, adapter, merged = base_folder(run), run.folder / "adapter", run.folder / "merged"
     into = read_json(run.folder / RECORD).get("candidate", {}).get("into", "dequantised")
     if not _is_done(merged, adapter, storage):
         narrator.say(
@@ -56,10 +56,6 @@ def merge_run(run: Run, domain: Domain, narrator: Narrator, storage: str = "auto
     evaluate_merged(run, domain, narrator)
     _hold_against_adapter(run, domain)
     return merged
-
-
-def _base(run: Run) -> Path:
-    return checkpoints.resolve(run.recipe.base, run.source)
 
 
 def _is_done(merged: Path, adapter: Path, storage: str) -> bool:
@@ -164,7 +160,7 @@ def serving_base(run: Run, domain: Domain, out: Path, storage: str = "auto") -> 
     """
     with locked(run.folder):
         proof = serving_base_proved(
-            _base(run), run.folder / "adapter", out, probe_texts(domain), storage=storage
+            base_folder(run), run.folder / "adapter", out, probe_texts(domain), storage=storage
         )
     return {"serving_base": str(out), "proof": proof}
 

@@ -52,6 +52,7 @@ def begin(source: Path, recipe: Recipe, base: Base, parts: DataSplit[Any]) -> di
         "base": {
             "identity": base.identity,
             "checkpoint": recipe.base.checkpoint,
+            "weights_version": base.quantization.version,
             **(
                 {"chat_template": template_digest(base.tokenizer.chat_template)}
                 if recipe.base.chat_template

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from finetune import adapter as adapters
 from finetune import checkpoint as checkpoints
+from finetune.quantization import VERSION, Quantization, dtype_name
 from privacy.errors import LedgerError
 from privacy.ledger import LedgerSummary, verify
 from recipes import config, decisions, domains
@@ -51,7 +52,7 @@ def start(recipe_path: Path, overrides: list[str], runs: Path, *, is_fresh: bool
     resolved = run.folder / "resolved.yaml"
     text = config.dump(recipe)
     if resolved.is_file() and resolved.read_text(encoding="utf-8") != text:
-        refuse_other_base(run, checkpoints.resolve(recipe.base, run.source))
+        refuse_other_base(run, base_folder(run))
         if not _differs_in_the_card_alone(recipe, resolved):
             raise InputError(
                 f"{run.folder} holds a run of the same name with other settings; choose another "
@@ -148,6 +149,29 @@ def checked_ledger(run: Run) -> LedgerSummary:
     if why is not None:
         raise LedgerError(f"{run.ledger}: {why}; bring the run's own ledger back")
     return summary
+
+
+def base_folder(run: Run) -> Path:
+    """Return the folder of a run's base, read as when the run began."""
+    held = held_as(run)
+    version = held.version if held else VERSION
+    return checkpoints.resolve(run.recipe.base, run.source, version=version)
+
+
+def held_as(run: Run) -> Quantization | None:
+    """Return how a run's base was held when the run began; None for one that begins now.
+
+    Of a run that was trained, the adapter's record says it, and of one that was interrupted, its
+    own. A record that does not say is older than version 2.
+    """
+    adapter, record = run.folder / "adapter", run.folder / RECORD
+    if adapter.is_dir():
+        return adapters.read_record(adapter).quantization
+    if not record.is_file():
+        return None
+    version = read_json(record).get("base", {}).get("weights_version", 1)
+    dtype = dtype_name(checkpoints.compute_dtype())
+    return Quantization(run.recipe.base.quantization, compute_dtype=dtype, version=version)
 
 
 def refuse_other_base(run: Run, folder: Path) -> None:

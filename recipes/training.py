@@ -30,7 +30,7 @@ from recipes.domains import Domain
 from recipes.errors import InputError, Problem, Problems
 from recipes.files import read_json, write_json, write_text
 from recipes.private_rule import private_rule
-from recipes.run import RECORD, Run, refuse_other_base
+from recipes.run import RECORD, Run, base_folder, held_as, refuse_other_base
 
 NOTES = "training_notes"
 """Of a record: what somebody should know of how the training went, in sentences."""
@@ -39,7 +39,7 @@ NOTES = "training_notes"
 def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
     """Train the adapter, unless the run folder holds it already."""
     recipe = run.recipe
-    folder = checkpoints.resolve(recipe.base, run.source)
+    folder = base_folder(run)
     refuse_other_rows(run, domain)
     refuse_other_base(run, folder)
     if (run.folder / "adapter").is_dir() and (run.folder / RECORD).is_file():
@@ -50,7 +50,7 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
     if recipe.privacy:
         refuse_processes()
     alike = _find_near_leaks(run, domain, narrator)
-    base = load_base(recipe, folder, domain)
+    base = load_base(run, folder, domain)
     encoded = encode(run, domain, base)
     examples, held_back = ([e for e in part if e.is_learnable] for part in encoded)
     cut = [e.id for part in encoded for e in part if e.num_cut]
@@ -317,10 +317,11 @@ def num_private_units(recipe: Recipe, rows: Sequence[DataRow[Any]]) -> int:
     return len(private_units(recipe, rows)) + recipe.data.canaries
 
 
-def load_base(recipe: Recipe, folder: Path, domain: Domain) -> checkpoints.Base:
-    """Load the base with the head that the recipe trains."""
+def load_base(run: Run, folder: Path, domain: Domain) -> checkpoints.Base:
+    """Load the base of a run with the head that its recipe trains, held as when the run began."""
     from transformers import set_seed
 
+    recipe = run.recipe
     set_seed(recipe.train.seed)  # a classification head begins at random
     return checkpoints.load(
         folder,
@@ -329,4 +330,5 @@ def load_base(recipe: Recipe, folder: Path, domain: Domain) -> checkpoints.Base:
         labels=domain.labels,
         is_multi_label=domain.is_multi_label,
         prompt=recipe.adapter.prompt,
+        held_as=held_as(run),
     )
