@@ -125,7 +125,8 @@ def _adapter(name: str, adapter: Path, folder: Path, wanted: Quantization | None
             "leave out --quantization"
         )
     # the current version gives all machines the same codes, so that adapters of many share a base
-    held = record.quantization if record.quantization.version < VERSION else None
+    is_old = record.quantization.version < VERSION
+    held = record.quantization if is_old and trained == "nf4" else None
     return Asked(name, Loaded(folder, trained, held), adapter)
 
 
