@@ -38,7 +38,7 @@ SCALES_PER_BLOCK = 256
 SMALLEST = 2.0**-60
 """What is closer to zero is zero: about 1e-18, next to which no weight of a model counts."""
 
-_CHUNK = 1 << 22
+_CHUNK = 1 << 20
 """Numbers quantised at a time, so that what is needed beside weight and codes is bounded."""
 
 _MEAN_BITS = 38

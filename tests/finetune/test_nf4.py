@@ -222,6 +222,16 @@ def test_a_processor_with_less_gives_the_same_bits(capability: str) -> None:
     assert done.stdout.strip().splitlines()[-1] == str(wanted)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_gpu_gives_the_same_bits(dtype: torch.dtype) -> None:
+    weight = normal(1024, 4096, dtype=dtype)
+    codes, state = nf4.quantize(weight.cuda())
+    assert layer_fingerprint(codes, state) == layer_fingerprint(*nf4.quantize(weight))
+    assert torch.equal(nf4.dequantize(codes, state).cpu(), by_hand(*nf4.quantize(weight)))
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", [(64, 576), (3, 64), (512, 1536), (5, 48)], ids=str)
 def test_version_1_is_what_the_library_makes(shape: tuple[int, int], dtype: torch.dtype) -> None:
