@@ -12,7 +12,15 @@ from recipes.config import DataConfig, EvalConfig
 from recipes.data import catalog
 from recipes.data.findings import Note
 from recipes.data.normal_form import normal_form
-from recipes.data.rows import MissingColumn, Parsed, Row, RowError, get_column
+from recipes.data.rows import (
+    MissingColumn,
+    Need,
+    Parsed,
+    Row,
+    RowError,
+    get_column,
+    require_columns,
+)
 
 if TYPE_CHECKING:  # it imports torch, which reading rows needs not wait for
     from finetune.encoding import Example, Message
@@ -43,6 +51,14 @@ def parse(row: Row, data: DataConfig, name: str, note: Note) -> Parsed[Question]
     An empty list (or no `answer` at all, or an empty text) means that the passage does not hold it.
     """
     columns = data.columns
+    answer: Need = ("answers",) if "answers" in columns else ("answers", "answer")
+    try:
+        require_columns(row, columns, ("context",), ("question",), answer)
+    except MissingColumn as error:
+        if answer not in error.needs:
+            raise
+        hint = "; an unanswerable question has an empty list of answers"
+        raise MissingColumn(f"{error}{hint}", error.needs) from None
     context, question = _context(row, columns), get_column(row, "question", columns)
     answers = _answers(row, columns)
     if not answers and _is_blank_cell(row, columns):
@@ -129,12 +145,6 @@ def _answers(row: Row, columns: Mapping[str, str]) -> tuple[str, ...]:
     theirs = columns.get("answers", "answers")
     if theirs not in row.values and "answers" not in columns:
         theirs = "answer"
-    if theirs not in row.values:
-        names = repr(theirs) if "answers" in columns else "'answers' and no column 'answer'"
-        raise MissingColumn(
-            f"no column {names}; an unanswerable question has an empty list (map it: "
-            "data.columns: {answers: THEIRS})"
-        )
     value: Any = row.values[theirs]
     if isinstance(value, str) and (value.strip()[:1], value.strip()[-1:]) in _BRACKETS:
         value = _written_out(value, theirs)

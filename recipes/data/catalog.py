@@ -25,6 +25,48 @@ EMPTY_FILE = FindingKind(
     "another sheet, set data.sheet to its name.",
 )
 
+UNREADABLE_FILE = FindingKind(
+    "unreadable-file",
+    "error",
+    "A file cannot be read, or not to its end: it is damaged, or not of the kind that its name "
+    "says.",
+    "Export the file again, correct it at the place that is named, or take it out of data.train "
+    "or data.test.",
+)
+
+UNCLOSED_QUOTE = FindingKind(
+    "unclosed-quote",
+    "error",
+    "A row of a table opens a quote and never closes it. The lines after it were read as rows of "
+    "their own, but they may belong to it.",
+    'Close the quote, or double it (write "" for ") if it is a part of the text.',
+)
+
+DOUBLED_COLUMN = FindingKind(
+    "doubled-column",
+    "error",
+    "Two columns of a file have the same name. The first one was read.",
+    "Rename one of them, or delete it. If the first is the right one, or neither is used, set "
+    "data.findings: {doubled-column: warning}.",
+)
+
+MISSING_COLUMN = FindingKind(
+    "missing-column",
+    "error",
+    "A file has no column of a name that the recipe needs.",
+    "Name the right columns in data.columns (ours: theirs) or data.group, rename them in the file, "
+    "or take the file out of data.train or data.test.",
+)
+
+NUL_CHARACTER = FindingKind(
+    "nul-character",
+    "error",
+    "A text holds a NUL character (a byte of zero), which is in no text. The file is damaged, or "
+    "was written by a program in another encoding.",
+    "Export these rows again, or set data.drop_bad_rows: true to leave them out.",
+    drops_row=True,
+)
+
 TOO_FEW_ROWS = FindingKind(
     "too-few-rows",
     "error",
@@ -637,12 +679,16 @@ NOTHING_LEARNED = FindingKind(
 )
 
 
-ESSENTIAL = frozenset(
-    (TOO_FEW_ROWS, ONE_CLASS, MIXED_LABEL_FORMS, LABEL_NOT_LEARNED, NOT_ENCODABLE, BASE_UNAVAILABLE)
-)
+OF_FILES = frozenset((UNREADABLE_FILE, UNCLOSED_QUOTE, MISSING_COLUMN))
+"""What leaves a file unread, or read only in part."""
+
+ESSENTIAL = OF_FILES | {
+    *(TOO_FEW_ROWS, ONE_CLASS, MIXED_LABEL_FORMS, LABEL_NOT_LEARNED),
+    *(NOT_ENCODABLE, BASE_UNAVAILABLE),
+}
 """What nothing can be trained on; a recipe cannot make it less than an error."""
 
-STRUCTURAL = frozenset((*ESSENTIAL, EMPTY_FILE, EXACT_LEAK, GROUP_LEAK))
+STRUCTURAL = ESSENTIAL | {EMPTY_FILE, DOUBLED_COLUMN, EXACT_LEAK, GROUP_LEAK}
 """Beside rows that cannot be used: what makes rows unfit for every verb, not for training alone."""
 
 

@@ -140,7 +140,7 @@ def test_columns_are_found_under_the_names_that_the_file_has() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({}, "no column 'answers' and no column 'answer'; an unanswerable question has an empty"),
+        ({}, "no column 'answers' or 'answer'; .*; an unanswerable question has an empty list"),
         ({"answers": [5]}, "column 'answers': wanted a text or a list of texts"),
         ({"answers": True}, "column 'answers': wanted a text or a list of texts"),
         ({"answers": "2", "context": ""}, "column 'context' is empty"),
@@ -174,7 +174,7 @@ def test_the_default_tasks_cover_each_family() -> None:
 
 
 def test_a_column_of_answers_that_was_named_is_not_another_one() -> None:
-    with pytest.raises(RowError, match="no column 'gold'; an unanswerable question"):
+    with pytest.raises(RowError, match=r"no column 'gold'; .* unanswerable question"):
         parsed(columns={"answers": "gold"}, answer="2 euros")
 
 

@@ -94,7 +94,9 @@ def test_a_group_on_both_sides_is_an_error_that_does_not_name_it(tmp_path: Path)
     shared = "its who is in the training data too, first at train.jsonl"
     assert places(findings, tmp_path) == {
         "group-leak": [f"test.jsonl:2: {shared}:2", f"test.jsonl:3: {shared}:1"],
-        "id-forms-joined": ["column 'who': 1 values, such as '7 ' and '7.0'"],
+        "id-forms-joined": [
+            "train.jsonl:2: column 'who': 1 value, such as '7.0' and '7 ' at test.jsonl:2"
+        ],
     }
     with pytest.raises(DataErrors) as caught:
         findings.raise_errors()
