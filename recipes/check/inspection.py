@@ -80,6 +80,7 @@ class Inspection:
                     "meaning": one.kind.meaning,
                     "way_out": one.kind.way_out,
                     "notes": list(one.notes),
+                    "to_paste": list(one.to_paste),
                     "places": [asdict(occurrence) for occurrence in one.occurrences],
                 }
                 for one in self.findings

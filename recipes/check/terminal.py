@@ -12,6 +12,7 @@ from rich.text import Text
 from recipes.check.inspection import Inspection
 from recipes.check.lengths import Lengths, Shown
 from recipes.check.places import folders_of, in_few_lines, without_folders
+from recipes.data.catalog import ESSENTIAL
 from recipes.data.findings import MOST_PLACES, Finding
 from recipes.data.labels import is_plain, quoted
 
@@ -105,11 +106,12 @@ def _show_finding(
         more = f"... and {len(lines) - MOST_PLACES:,} lines more; --json has all"
         console.print(Padding(Text(more), (0, 0, 0, 4)))
     for note in finding.notes:
-        if note.startswith(("data:", "data.")):
-            console.print(Text(f"  {note}"), soft_wrap=True)  # whole, to be pasted
-        else:
-            console.print(Padding(Text(note), (0, 0, 0, 2)))
+        console.print(Padding(Text(without_folders(note, folders)), (0, 0, 0, 2)))
     console.print(Padding(Text(f"-> {finding.kind.way_out}"), (0, 0, 0, 2)))
+    for settings in finding.to_paste:
+        console.print(Padding(Text("To paste under `data:` of the recipe:"), (0, 0, 0, 2)))
+        for line in settings.splitlines():
+            console.print(Text(f"  {line}"), soft_wrap=True)  # whole, and indented as it must be
 
 
 def _verdict(found: Inspection, command: str) -> Text:
@@ -120,9 +122,7 @@ def _verdict(found: Inspection, command: str) -> Text:
     ]
     if found.num_errors:
         return Text(
-            f"{' and '.join(counts)}: the data is NOT fit to train on. Correct the errors; or, "
-            "where one is right as it is, write findings: {CODE: warning} under `data:` of the "
-            "recipe. In the same way, every data.KEY above is KEY under `data:`.",
+            f"{' and '.join(counts)}: the data is NOT fit to train on. {_ways_out(found)}",
             style="bold red",
         )
     ignored = [
@@ -134,3 +134,23 @@ def _verdict(found: Inspection, command: str) -> Text:
         counts.append(f"ignored as the recipe wants: {', '.join(ignored)}")
     beside = f" ({'; '.join(counts)})" if counts else ""
     return Text(f"the data is fit to train on{beside}; next: assay run {command}", "bold green")
+
+
+def _ways_out(found: Inspection) -> str:
+    """Return what to do about the errors, the settings to paste first."""
+    errors = [one for one in found.findings if one.severity == "error"]
+    pasted = [one.kind.code for one in errors if one.to_paste]
+    others = [one.kind for one in errors if not one.to_paste]
+    optional = [kind.code for kind in others if kind not in ESSENTIAL]
+    steps = []
+    if pasted:
+        steps.append(
+            f"For {' and '.join(pasted)}, paste what is printed there under `data:` of the recipe."
+        )
+    if others:
+        steps.append(f"Correct {'the others' if pasted else 'the errors'}.")
+    if optional:
+        which = f"findings: {{{', '.join(f'{code}: warning' for code in optional)}}}"
+        steps.append(f"What is right as it is may stay, with {which} under `data:`.")
+    steps.append("Every data.KEY above is KEY under `data:`.")
+    return " ".join(steps)

@@ -178,8 +178,10 @@ LABEL_SPELLINGS = FindingKind(
     "label-spellings",
     "error",
     "Labels differ only in form (case, blanks, invisible characters, accents stored in two ways, "
-    "3 and 3.0, y and yes), and each would become a class of its own.",
-    "Write the label_map above under `data:` of the recipe, or correct the labels in the file.",
+    "3 and 3.0, y and yes, 1 and true), and each would become a class of its own.",
+    "Write the label_map that is printed with it under `data:` of the recipe, or correct the "
+    "labels in the file. If each is a class of its own, set data.findings: {label-spellings: "
+    "warning}.",
 )
 
 LABEL_TYPOS = FindingKind(
@@ -251,7 +253,7 @@ NUMBERS_AMONG_LABELS = FindingKind(
 IMPOSSIBLE_DATE = FindingKind(
     "impossible-date",
     "warning",
-    "A date does not exist, such as 2026-02-30.",
+    "A date does not exist, such as 2026-02-30, or 31/02/2026 in either order of day and month.",
     "Correct the date if you rely on its column; training does not read it.",
 )
 

@@ -68,7 +68,7 @@ def test_words_stay_whole_and_lines_within_the_width(
 
     short = {word for word in wide.split() if len(word) <= width - 6 and not set(word) <= {"#"}}
     assert short <= set(shown.split())
-    pasted = [line for line in wide.splitlines() if line.startswith("  data")]
+    pasted = [line for line in wide.splitlines() if line.startswith("  label_map")]
     assert pasted
     assert all(len(line) <= width or line in pasted for line in shown.splitlines())
 
@@ -84,3 +84,37 @@ def test_equal_places_take_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "tickets.csv, lines 42, 43, 44, 45, 46, 47, 48, 49 and 22 more: "
         "more fields than the header's 2"
     ]
+
+
+def test_what_is_printed_to_be_pasted_is_what_training_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"The number {n} is in the garden,{('complaint', 'refund')[n % 2]}" for n in range(30)]
+    rows += ["Write to ann.miller@example.com,COMPLAINT", "All is lost again,Re\u200bfund"]
+    (tmp_path / "tickets.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    recipe = "name: pasted\nrecipe: classification\nbase: {checkpoint: ./no-base}\ndata:\n"
+    recipe += "  train: tickets.csv\n"
+    (tmp_path / "r.yaml").write_text(recipe)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    shown = assay_here("check", "r.yaml", folder=tmp_path).out
+
+    pasted, is_pasted = [], False
+    for line in map(str.rstrip, shown.splitlines()):
+        is_pasted = line.startswith("  ") and (is_pasted or line == PASTE)
+        if is_pasted and line != PASTE:
+            pasted.append(line)
+    assert "  personal_data: {email: redact}" in pasted
+    (tmp_path / "r.yaml").write_text(recipe + "\n".join(pasted) + "\n")
+    done = assay_here("check", "r.yaml", "--json", folder=tmp_path)
+    errors = [one["code"] for one in done.json()["findings"] if one["severity"] == "error"]
+    assert errors == ["base-unavailable"]
+    verdict = " ".join(shown[shown.index("3 errors") :].split())
+    assert verdict.startswith(
+        "3 errors: the data is NOT fit to train on. For personal-data and label-spellings, paste "
+        "what is printed there under `data:` of the recipe. Correct the others."
+    )
+    assert "warning}" not in verdict  # not for what has a setting, nor for what is always an error
+
+
+PASTE = "  To paste under `data:` of the recipe:"
