@@ -97,15 +97,19 @@ def check(
     recipe = config.load(file, set_, needs_gate=False)
     from recipes.check import fix as fixing
     from recipes.check import inspection, terminal
+    from recipes.errors import InputError
 
     folder = file.resolve().parent
     if fix is not None:
         fixing.refuse_folder(fix, recipe.data, folder)
-    fixed = None
+    fixed, refusal = None, None
     with _narrator().bars() as open_bar:
         result = inspection.inspect(recipe, folder, open_bar, num_shown=show)
         if fix is not None:
-            fixed = fixing.fix(recipe, file, set_, fix, result, open_bar)
+            try:
+                fixed = fixing.fix(recipe, file, set_, fix, result, open_bar)
+            except InputError as error:
+                refusal = error  # after the findings, which say what to do
     written = []
     if html is not None:
         from recipes.check import page
@@ -119,6 +123,8 @@ def check(
         print(path, file=sys.stderr)
     if fixed is not None and not as_json:
         print("\n".join(["", *fixed.lines()]))
+    if refusal is not None:
+        raise refusal
     if result.num_errors:
         raise typer.Exit(2)
 

@@ -283,6 +283,14 @@ BLANK_ANSWER = FindingKind(
     "none.",
 )
 
+PYTHON_LIST = FindingKind(
+    "python-list",
+    "warning",
+    "Answers are written as Python prints a list (['a', 'b']). They were read as that list.",
+    'Nothing, if that is what it means; JSON (["a", "b"]) leaves no doubt.',
+    once_per_file=True,
+)
+
 WRONG_OFFSET = FindingKind(
     "wrong-offset",
     "warning",

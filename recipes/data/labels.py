@@ -6,7 +6,6 @@ Nothing is joined by a guess. Spellings that differ only in form are an error th
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import unicodedata
@@ -15,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from difflib import get_close_matches
 from typing import Any
 
+from recipes.data.python_lists import python_value
 from recipes.data.rows import RowError, plain_number
 
 MISSING_WORDS = frozenset(
@@ -89,10 +89,10 @@ def list_in(cell: str) -> list[Any] | None:
     text = cell.strip()
     if not (text.startswith(("[", "(", "{")) and text.endswith(("]", ")", "}"))):
         return None
-    for read in (json.loads, ast.literal_eval):
+    for read in (json.loads, python_value):
         try:
             found = read(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        except (ValueError, RecursionError):
             continue
         if isinstance(found, list | tuple | set | frozenset):
             return sorted(found, key=str) if isinstance(found, set | frozenset) else list(found)

@@ -111,8 +111,9 @@ def test_what_is_printed_to_be_pasted_is_what_training_needs(
     assert errors == ["base-unavailable"]
     verdict = " ".join(shown[shown.index("3 errors") :].split())
     assert verdict.startswith(
-        "3 errors: the data is NOT fit to train on. For personal-data and label-spellings, paste "
-        "what is printed there under `data:` of the recipe. Correct the others."
+        "3 errors and 1 warning: the data is NOT fit to train on. For personal-data and "
+        "label-spellings, paste what is printed there under `data:` of the recipe. Correct the "
+        "others."
     )
     assert "warning}" not in verdict  # not for what has a setting, nor for what is always an error
 

@@ -135,6 +135,7 @@ def test_the_mapping_to_paste_is_yaml_that_gives_the_labels_back(mapping: dict[s
         ("['a', 'b']", ["a", "b"]),
         ('["a","b"]', ["a", "b"]),
         ("('a',)", ["a"]),
+        ("['a' 'b']", ["a", "b"]),
         ("{'b', 'a'}", ["a", "b"]),
         ("[]", []),
         ("[urgent]", None),
