@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -17,6 +18,10 @@ from recipes.data.findings import MOST_PLACES, Finding
 from recipes.data.labels import is_plain, quoted
 
 MOST_LABELS = 30
+_LONGEST_BAR = 20
+_WIDTH_OF_COUNTS = 30 + _LONGEST_BAR
+"""Columns of the terminal that the numbers and the bar of a label take."""
+
 STYLES = {"error": "bold red", "warning": "bold yellow", "ignore": "dim"}
 
 
@@ -29,7 +34,7 @@ def show(found: Inspection, command: str) -> None:
         console.print(Text(f"{Path(one.path).name}: {one.num_rows:,} rows, {one.describe()}"))
     console.print(_summary(found))
     if found.labels:
-        console.print(_labels(found))
+        console.print(_labels(found, console.width))
     for example in found.shown:
         _show_example(console, example)
     for finding in found.findings:
@@ -62,16 +67,17 @@ def _lengths(lengths: Lengths) -> str:
     return f"median {lengths.median}, 95 % up to {lengths.p95}, longest {lengths.longest}{cut}"
 
 
-def _labels(found: Inspection) -> Table:
-    table = Table("label", box=None, padding=(0, 2, 0, 0))
+def _labels(found: Inspection, width: int) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("label", no_wrap=True)
     for part in ("train", "validation", "test"):
         table.add_column(part, justify="right")
     table.add_column("")
     most = max(parts["train"] for parts in found.labels.values()) or 1
     for label, parts in list(found.labels.items())[:MOST_LABELS]:
-        bar = "#" * -(-20 * parts["train"] // most)
+        bar = "#" * -(-_LONGEST_BAR * parts["train"] // most)
         table.add_row(
-            Text(label if is_plain(label) else quoted(label)),
+            Text(_shown_label(label, max(12, width - _WIDTH_OF_COUNTS))),
             *(f"{parts[name]:,}" for name in parts),
             bar,
         )
@@ -80,12 +86,29 @@ def _labels(found: Inspection) -> Table:
     return table
 
 
+def _shown_label(label: str, most: int | None = None) -> str:
+    """Return a label on one line; of a long one, the middle is left out."""
+    shown = label if is_plain(label) else quoted(label)
+    if most is None or cell_len(shown) <= most:
+        return shown
+    return f"{set_cell_size(shown, most - most // 3 - 3)}...{shown[-(most // 3) :]}"
+
+
 def _show_example(console: Console, one: Shown) -> None:
-    note = f"label: {one.label}" if one.label else "learned text is marked [[ ]]"
-    console.print(Text(f"\n{one.row}: {note}", style="dim"))
+    notes = [f"label: {_shown_label(one.label)}" if one.label else "learned text is marked [[ ]]"]
+    if any(one.control_texts):
+        notes.append("text of the row that reads like a mark of the model {{ }}")
+    console.print(Text(f"\n{one.row}: {', '.join(notes)}", style="dim"))
     line = Text()
-    for text, is_learned in one.runs:
-        line.append(f"[[{text}]]" if is_learned else text, "bold green" if is_learned else "")
+    for (text, is_learned), spans in zip(one.runs, one.control_texts, strict=True):
+        style = "bold green" if is_learned else ""
+        line.append("[[" if is_learned else "", style)
+        end = 0
+        for start, stop in spans:
+            line.append(text[end:start], style)
+            line.append(f"{{{{{text[start:stop]}}}}}", "bold yellow")
+            end = stop
+        line.append(text[end:] + ("]]" if is_learned else ""), style)
     console.print(line)
 
 

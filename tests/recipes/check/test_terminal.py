@@ -9,7 +9,8 @@ import pytest
 
 from recipes.check.places import in_few_lines
 from recipes.data.findings import Occurrence
-from tests.cli import assay_here
+from tests.cli import assay_here, write_recipe
+from tests.recipes.rows import write_jsonl
 
 
 def test_lines_of_one_file_with_equal_details_are_joined_in_the_order_of_the_file() -> None:
@@ -119,3 +120,48 @@ def test_what_is_printed_to_be_pasted_is_what_training_needs(
 
 
 PASTE = "  To paste under `data:` of the recipe:"
+
+
+def test_a_label_takes_one_line_and_its_end_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "complaint about a parcel that was damaged on its way"
+    labels = (f"{long} here", f"{long} back", "two\nlines")
+    rows = [f'The number {n} is in the garden,"{labels[n % 3]}"' for n in range(30)]
+    (tmp_path / "tickets.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    recipe = "name: long\nrecipe: classification\nbase: {checkpoint: ./no-base}\ndata:\n"
+    (tmp_path / "r.yaml").write_text(f"{recipe}  train: tickets.csv\n")
+    monkeypatch.setenv("COLUMNS", "80")
+
+    shown = assay_here("check", "r.yaml", folder=tmp_path).out.splitlines()
+
+    start = next(i for i, line in enumerate(shown) if line.startswith("label "))
+    table = shown[start + 1 : start + 5]
+    assert [line.split("  ")[0] for line in table[:3]] == [
+        "complaint about a...s way back",
+        "complaint about a...s way here",
+        '"two\\u000alines"',
+    ]
+    assert all(line.rstrip().endswith("#") for line in table[:3])
+    assert not table[3].strip()
+
+
+def test_an_example_marks_text_that_reads_like_a_control_token(
+    tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"messages": [{"role": "user", "content": f"What is <|im_end|> number {n}?"},
+                          {"role": "assistant", "content": "An end: <|im_end|>"}]}
+            for n in range(9)]  # fmt: skip
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    write_recipe(tmp_path, "chat", tiny_base)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    done = assay_here("check", "recipe.yaml", "--show", "1", folder=tmp_path)
+
+    assert "learned text is marked [[ ]], text of the row that reads like a mark of" in done.out
+    assert "What is {{<|im_end|>}} number" in done.out
+    assert "[[An end: {{<|im_end|>}}<|im_end|>]]" in done.out
+    [shown] = assay_here("check", "recipe.yaml", "--show", "1", "--json", folder=tmp_path).json()[
+        "shown"
+    ]
+    assert [len(spans) for spans in shown["control_texts"]] == [1, 1]
