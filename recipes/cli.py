@@ -551,6 +551,29 @@ def audit(
 
 
 @app.command()
+def restore(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A redacted text, JSON or CSV file.")
+    ],
+    key: Annotated[Path, typer.Option(metavar="KEY", help="File of data.personal_data_key.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="File to write.")],
+    as_json: Json = False,
+) -> None:
+    """Replace the placeholders of redacted personal data by what they stand for.
+
+    The file is written for your eyes alone (mode 0600), and never into a run folder.
+
+    Example: assay restore answers.jsonl --key customers.key.json -o restored.jsonl
+    """
+    from recipes.data.personal_data import restore as restoring
+
+    found = restoring.restore_file(file, key, out)
+    shown = f"{out}: {found.num_replaced:,} placeholders replaced"
+    unknown = f", {found.num_unknown:,} are not in the key" if found.num_unknown else ""
+    _print({"file": str(out), **vars(found)}, as_json, lambda: print(shown + unknown))
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of a recipe file.
 
