@@ -39,7 +39,7 @@ def show(found: Inspection, command: str) -> None:
         _show_example(console, example)
     for finding in found.findings:
         if finding.severity != "ignore":
-            _show_finding(console, finding, folders, workbooks)
+            _show_finding(console, finding, folders, workbooks, found.set_keys)
     console.print()
     console.print(_verdict(found, command))
 
@@ -113,7 +113,11 @@ def _show_example(console: Console, one: Shown) -> None:
 
 
 def _show_finding(
-    console: Console, finding: Finding, folders: list[str], workbooks: set[str]
+    console: Console,
+    finding: Finding,
+    folders: list[str],
+    workbooks: set[str],
+    set_keys: frozenset[str],
 ) -> None:
     """Print a finding; files are named without their folders."""
     heading = Text("\n")
@@ -132,9 +136,17 @@ def _show_finding(
         console.print(Padding(Text(without_folders(note, folders)), (0, 0, 0, 2)))
     console.print(Padding(Text(f"-> {finding.kind.way_out}"), (0, 0, 0, 2)))
     for settings in finding.to_paste:
-        console.print(Padding(Text("To paste under `data:` of the recipe:"), (0, 0, 0, 2)))
+        there = [key for key in _keys(settings) if key in set_keys]
+        place = f", in place of its {' and '.join(there)}" if there else ""
+        text = Text(f"To paste under `data:` of the recipe{place}:")
+        console.print(Padding(text, (0, 0, 0, 2)))
         for line in settings.splitlines():
             console.print(Text(f"  {line}"), soft_wrap=True)  # whole, and indented as it must be
+
+
+def _keys(settings: str) -> list[str]:
+    """Return the keys that lines of YAML set."""
+    return [line.partition(":")[0] for line in settings.splitlines() if line[:1].isalpha()]
 
 
 def _verdict(found: Inspection, command: str) -> Text:

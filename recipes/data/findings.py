@@ -220,5 +220,5 @@ def _block(one: Finding, most_places: int) -> str:
         lines.append(f"  ... and {one.count - most_places} more ({one.count} in all)")
     lines += [f"  {note}" for note in one.notes]
     for settings in one.to_paste:
-        lines += ["  under `data:` of the recipe:", indent(settings, "  ")]
+        lines += ["  to paste under `data:` of the recipe:", indent(settings, "  ")]
     return "\n".join([*lines, one.kind.way_out])

@@ -108,7 +108,8 @@ def lacking_name(need: Need, columns: Mapping[str, str]) -> str:
         >>> lacking_name(("label", "labels"), {}), lacking_name(("text",), {"text": "body"})
         ("'label' or 'labels'", "'body'")
     """
-    return " or ".join(repr(columns.get(name, name)) for name in need)
+    *names, last = (repr(columns.get(name, name)) for name in need)
+    return f"{', '.join(names)} or {last}" if names else last
 
 
 def plain_number(value: Any) -> Any:

@@ -131,10 +131,11 @@ class PersonalDataReader:
             text = f"{one.kind.value} in column {one.column!r}: {one.count:,}"
             findings.note(catalog.PERSONAL_DATA, text)
         if errors:
-            kinds = ", ".join(
-                f"{kind}: redact" for kind in dict.fromkeys(one.kind for one in errors)
-            )
-            findings.paste(catalog.PERSONAL_DATA, f"personal_data: {{{kinds}}}")
+            setting = self._config.personal_data
+            wanted = dict(setting) if isinstance(setting, dict) else {}
+            wanted |= {one.kind.value: "redact" for one in errors}
+            pairs = (f"  {kind}: {action}" for kind, action in wanted.items())
+            findings.paste(catalog.PERSONAL_DATA, "\n".join(["personal_data:", *pairs]))
             if model_name() is None:
                 findings.note(catalog.PERSONAL_DATA, _NAMES_NOT_SEARCHED)
         path = self._config.personal_data_key

@@ -105,7 +105,7 @@ def test_what_is_printed_to_be_pasted_is_what_training_needs(
         is_pasted = line.startswith("  ") and (is_pasted or line == PASTE)
         if is_pasted and line != PASTE:
             pasted.append(line)
-    assert "  personal_data: {email: redact}" in pasted
+    assert pasted[:2] == ["  personal_data:", "    email: redact"]
     (tmp_path / "r.yaml").write_text(recipe + "\n".join(pasted) + "\n")
     done = assay_here("check", "r.yaml", "--json", folder=tmp_path)
     errors = [one["code"] for one in done.json()["findings"] if one["severity"] == "error"]
@@ -120,6 +120,23 @@ def test_what_is_printed_to_be_pasted_is_what_training_needs(
 
 
 PASTE = "  To paste under `data:` of the recipe:"
+
+
+def test_keys_that_the_recipe_has_are_pasted_in_their_place_with_what_they_held(
+    tmp_path: Path,
+) -> None:
+    rows = [f"Write to ann{n}@example.com or +49 170 1234567,{'xy'[n % 2]}" for n in range(30)]
+    (tmp_path / "tickets.csv").write_text("\n".join(["body,label", *rows]) + "\n")
+    recipe = "name: long\nrecipe: classification\nbase: {checkpoint: ./no-base}\ndata:\n"
+    recipe += "  train: tickets.csv\n  columns: {label: label, text: bodi}\n"
+    (tmp_path / "r.yaml").write_text(f"{recipe}  personal_data: {{email: keep}}\n")
+
+    done = assay_here("check", "r.yaml", folder=tmp_path)
+
+    words = " ".join(done.out.split())
+    start = "To paste under `data:` of the recipe, in place of its"
+    assert f'{start} columns: columns: label: "label" text: "body" ' in words
+    assert f"{start} personal_data: personal_data: email: keep phone: redact " in words
 
 
 def test_a_label_takes_one_line_and_its_end_is_seen(
