@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.cells import cell_len, set_cell_size
@@ -176,16 +177,23 @@ def _ways_out(found: Inspection) -> str:
     errors = [one for one in found.findings if one.severity == "error"]
     pasted = [one.kind.code for one in errors if one.to_paste]
     others = [one.kind for one in errors if not one.to_paste]
-    optional = [kind.code for kind in others if kind not in ESSENTIAL]
+    optional = [kind for kind in others if kind not in ESSENTIAL]
     steps = []
     if pasted:
-        steps.append(
-            f"For {' and '.join(pasted)}, paste what is printed there under `data:` of the recipe."
-        )
+        codes = _listed(pasted)
+        steps.append(f"For {codes}, paste what is printed there under `data:` of the recipe.")
     if others:
         steps.append(f"Correct {'the others' if pasted else 'the errors'}.")
     if optional:
-        which = f"findings: {{{', '.join(f'{code}: warning' for code in optional)}}}"
-        steps.append(f"What is right as it is may stay, with {which} under `data:`.")
-    steps.append("Every data.KEY above is KEY under `data:`.")
+        setting = ", ".join(f"{kind.code}: warning" for kind in optional)
+        left_out = [kind.code for kind in optional if kind.drops_row]
+        kept = [kind.code for kind in optional if not kind.drops_row]
+        results = [f"rows of {_listed(left_out)} are left out"] if left_out else []
+        results += [f"{_listed(kept)} may stay"] if kept else []
+        steps.append(f"Or set data.findings: {{{setting}}}; then {', and '.join(results)}.")
+    steps.append("Every data.KEY is KEY under `data:` of the recipe.")
     return " ".join(steps)
+
+
+def _listed(codes: Sequence[str]) -> str:
+    return " and ".join([", ".join(codes[:-1]), codes[-1]] if len(codes) > 1 else codes)

@@ -182,3 +182,19 @@ def test_an_example_marks_text_that_reads_like_a_control_token(
         "shown"
     ]
     assert [len(spans) for spans in shown["control_texts"]] == [1, 1]
+
+
+def test_the_verdict_says_what_a_warning_does_to_each_error(tmp_path: Path) -> None:
+    rows = [f"The number {n} is in the garden,{('complaint', 'refund')[n % 2]}" for n in range(30)]
+    rows += ["No label here,", "too many,refund,fields", f"{rows[0].split(',')[0]},refund"]
+    (tmp_path / "tickets.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    recipe = "name: long\nrecipe: classification\nbase: {checkpoint: ./no-base}\ndata:\n"
+    (tmp_path / "r.yaml").write_text(f"{recipe}  train: tickets.csv\n")
+
+    done = assay_here("check", "r.yaml", folder=tmp_path)
+
+    assert (
+        "NOT fit to train on. Correct the errors. Or set data.findings: {unusable-row: warning, "
+        "empty-label: warning, conflicting-labels: warning}; then rows of unusable-row and "
+        "empty-label are left out, and conflicting-labels may stay. Every data.KEY is KEY under"
+    ) in " ".join(done.out.split())
