@@ -55,14 +55,34 @@ def identity(folder: Path) -> str:
     marks = [(p.name, str(p.resolve()), *_marks_of_change(p.stat())) for p in files]
     key = hashlib.sha256(json.dumps(marks).encode()).hexdigest()
     remembered = cache_folder() / "identities" / key
-    if remembered.is_file() and _IDENTITY.fullmatch(known := remembered.read_text()):
-        return known  # a file that a crash left empty says nothing
+    if known := _recall(remembered):
+        return known
     found = identity_of({p.name: sha256_file(p) for p in files})
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=remembered.parent, delete=False) as stream:
-        stream.write(found)
-    Path(stream.name).replace(remembered)
+    _remember(remembered, found)
     return found
+
+
+def _recall(path: Path) -> str | None:
+    """Return a cached identity; None where there is none, or the file was cut or damaged."""
+    try:
+        known = path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return known if _IDENTITY.fullmatch(known) else None
+
+
+def _remember(path: Path, found: str) -> None:
+    """Cache an identity; where that cannot be written, the next call hashes again."""
+    scratch = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as stream:
+            scratch = Path(stream.name)
+            stream.write(found)
+        scratch.replace(path)
+    except OSError:
+        if scratch is not None:
+            scratch.unlink(missing_ok=True)
 
 
 def identity_of(hashes: Mapping[str, str]) -> str:

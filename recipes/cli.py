@@ -626,7 +626,10 @@ def _show_outcome(outcome: Any) -> None:
     if outcome.merged:
         print(f"  merged model: {outcome.merged}")
     word = {"PASS": "PASSED", "FAIL": "REFUSED", "PASS BY OVERRIDE": "PASSED BY OVERRIDE"}
-    print(f"{word.get(outcome.outcome, outcome.outcome)}  report: {outcome.report}")
+    where = (
+        f"not written: {outcome.unwritten}" if outcome.unwritten else f"report: {outcome.report}"
+    )
+    print(f"{word.get(outcome.outcome, outcome.outcome)}  {where}")
 
 
 def _show_verified(folder: Path, result: Any) -> None:

@@ -12,13 +12,13 @@ from pydantic import ValidationError
 
 from privacy.errors import LedgerError
 from privacy.ledger import LedgerSummary, verify
-from recipes import config, domains
+from recipes import config, documents, domains
 from recipes.config import Recipe
 from recipes.data import dataset
 from recipes.data.split import DataRow
 from recipes.errors import InputError
-from recipes.files import read_json
 from recipes.run import open_run
+from recipes.run_agreement import hold
 
 Kind = Literal["recipe", "run", "release"]
 
@@ -93,10 +93,10 @@ def gather(target: Path) -> Evidence:
     if (target / "evidence" / "record.json").is_file():
         return _release(target)
     run = open_run(target)
-    record = read_json(target / "record.json")
+    hold(run, skip_torn_adapter=True)  # a line of the check-list
+    record = documents.record(target)
     is_trained = (target / "adapter").is_dir() or run.ledger.is_file()
     is_private = run.recipe.privacy is not None
-    manifest = target / "data.json"
     rows: Sequence[DataRow[Any]] = ()
     missing = ""
     if is_private:
@@ -109,7 +109,7 @@ def gather(target: Path) -> Evidence:
         recipe=run.recipe,
         source=run.source,
         record=record,
-        manifest=read_json(manifest) if manifest.is_file() else {},
+        manifest=documents.manifest(target),
         rows=rows,
         rows_missing=missing,
         is_trained=is_trained,
@@ -117,9 +117,7 @@ def gather(target: Path) -> Evidence:
 
 
 def _release(target: Path) -> Evidence:
-    record = read_json(target / "evidence" / "record.json")
-    if not isinstance(record, dict) or "is_private" not in record:
-        raise InputError(f"{target}/evidence/record.json is not the record of a run")
+    record = documents.released_record(target / "evidence" / "record.json")
     return Evidence(
         "release",
         str(record.get("name", target.name)),

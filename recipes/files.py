@@ -70,6 +70,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing") from None
+    except RecursionError:
+        raise InputError(f"{path} cannot be read: brackets without end") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
 
@@ -91,6 +93,25 @@ def undamaged(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def is_read_only(folder: Path) -> bool:
+    """Return whether a folder is there and nothing can be written into it, as in an archive."""
+    return folder.is_dir() and not os.access(folder, os.W_OK)
+
+
+@contextmanager
+def locked_to_read(folder: Path) -> Iterator[None]:
+    """Hold a folder alone, as `locked`; one that is read-only is not locked: nothing changes it.
+
+    Raises:
+        InputError: if another process holds it.
+    """
+    if is_read_only(folder):
+        yield
+        return
+    with locked(folder):
+        yield
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a run folder alone; the lock goes with the process, however that ends.
@@ -98,8 +119,13 @@ def locked(folder: Path) -> Iterator[None]:
     A folder that was made for the lock, and in which nothing was written, is removed again.
 
     Raises:
-        InputError: if another process holds it.
+        InputError: if another process holds it, or it is read-only.
     """
+    if is_read_only(folder):
+        raise InputError(
+            f"{folder} is read-only, and this would write into it; copy it to a place that can be "
+            "written. Where it is, a finished run can be compared, gated, shipped and audited"
+        )
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = folder / ".lock"

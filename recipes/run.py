@@ -11,13 +11,13 @@ from finetune import checkpoint as checkpoints
 from finetune.quantization import VERSION, Quantization, dtype_name
 from privacy.errors import LedgerError
 from privacy.ledger import LedgerSummary, verify
-from recipes import config, decisions, domains
+from recipes import config, documents, domains
 from recipes.config import Recipe
 from recipes.domains import Domain
-from recipes.errors import InputError
-from recipes.files import locked, read_json, write_text
+from recipes.errors import InputError, RunDiffers
+from recipes.files import locked
 
-RECORD = decisions.RECORD
+RECORD = documents.RECORD
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,6 @@ def start(recipe_path: Path, overrides: list[str], runs: Path, *, is_fresh: bool
                 f"{run.folder} holds a run of the same name with other settings; choose another "
                 "name, or begin it anew with --fresh (which deletes that run)"
             )
-        write_text(resolved, text)
     return run
 
 
@@ -79,9 +78,7 @@ def open_run(folder: Path) -> Run:
     """
     if not (folder / "resolved.yaml").is_file():
         raise InputError(f"{folder} is not a run folder: it has no resolved.yaml")
-    record = read_json(folder / RECORD)
-    if not isinstance(record, dict) or "source" not in record:
-        raise InputError(f"{folder / RECORD} is not the record of a run; train it anew")
+    record = documents.record(folder)
     recipe = _as_split_then(config.load(folder / "resolved.yaml"), folder / "resolved.yaml")
     checkpoints.prepare_cpu(recipe.train.num_threads)
     return Run(recipe, folder, Path(record["source"]))
@@ -142,7 +139,7 @@ def checked_ledger(run: Run) -> LedgerSummary:
             "back, or train anew under another name"
         )
     summary = verify(run.ledger)
-    record = read_json(run.folder / RECORD) if (run.folder / RECORD).is_file() else {}
+    record = documents.record(run.folder) if (run.folder / RECORD).is_file() else {}
     why = summary.disagreement(record)
     if why is None and not summary.is_private:
         why = "it was written with noise that a seed repeats, which protects nobody"
@@ -169,13 +166,29 @@ def held_as(run: Run) -> Quantization | None:
         return adapters.read_record(adapter).quantization
     if not record.is_file():
         return None
-    version = read_json(record).get("base", {}).get("weights_version", 1)
+    version = documents.record(run.folder)["base"].get("weights_version", 1)
     dtype = dtype_name(checkpoints.compute_dtype())
     return Quantization(run.recipe.base.quantization, compute_dtype=dtype, version=version)
 
 
 def refuse_other_base(run: Run, folder: Path) -> None:
-    """Refuse a base that the adapter in the run folder was not trained on."""
+    """Refuse a base that the run in the folder was not begun on, or its adapter not trained on.
+
+    Raises:
+        RunDiffers: if the record of the run names another.
+        finetune.errors.IntegrityError: if the adapter does.
+    """
+    if (run.folder / RECORD).is_file():
+        begun_on, found = (
+            documents.record(run.folder)["base"]["identity"],
+            checkpoints.identity(folder),
+        )
+        if begun_on != found:
+            raise RunDiffers(
+                f"the run in {run.folder} was begun on the base {begun_on}, and {folder} is now "
+                f"{found}; bring that base back, give the run another name (--set name=...), or "
+                "begin it anew with --fresh (which deletes that run)"
+            )
     adapter = run.folder / "adapter"
     if adapter.is_dir():
         record = adapters.read_record(adapter)
