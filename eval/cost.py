@@ -12,6 +12,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 COST = "cost.json"
 
 
@@ -40,6 +42,9 @@ class Cost:
         return self.num_tokens / self.num_seconds if self.num_tokens and self.num_seconds else None
 
 
+_COST = TypeAdapter(Cost)
+
+
 def measured(num_seconds: float, num_tokens: int | None) -> Cost:
     """Return the cost of what this process has done so far, in that time."""
     import torch  # late: whoever only reads results, as `verify` does, needs none
@@ -54,8 +59,9 @@ def measured(num_seconds: float, num_tokens: int | None) -> Cost:
 
 
 def read_cost(folder: Path) -> Cost | None:
-    """Return what the evaluation in a folder cost; None if that was not measured."""
+    """Return what the evaluation in a folder cost; None if that was not measured, or is damaged."""
     try:
-        return Cost(**json.loads((folder / COST).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        values = json.loads((folder / COST).read_text(encoding="utf-8"))
+        return _COST.validate_python(values, strict=True, extra="forbid")
+    except (OSError, ValueError, RecursionError):  # pydantic's error is a ValueError
         return None
