@@ -6,13 +6,12 @@ same report, byte for byte but for its time, and has no cost that could be told.
 
 from __future__ import annotations
 
-import json
 import resource
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 COST = "cost.json"
 
@@ -61,7 +60,6 @@ def measured(num_seconds: float, num_tokens: int | None) -> Cost:
 def read_cost(folder: Path) -> Cost | None:
     """Return what the evaluation in a folder cost; None if that was not measured, or is damaged."""
     try:
-        values = json.loads((folder / COST).read_text(encoding="utf-8"))
-        return _COST.validate_python(values, strict=True, extra="forbid")
-    except (OSError, ValueError, RecursionError):  # pydantic's error is a ValueError
+        return _COST.validate_json((folder / COST).read_bytes(), strict=True)
+    except (OSError, ValidationError):
         return None
