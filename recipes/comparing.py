@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from eval.comparison import every_pair, formulas
+from eval.comparison import Evaluated, contradictions, every_pair, formulas
 from eval.report import Page, Pair, render_html, render_markdown, to_json
-from eval.task import Report, Task
+from eval.task import Metric, Report, Task
 from finetune import checkpoint as checkpoints
 from recipes import page, sources
 from recipes.console import Narrator
 from recipes.contestants import Contest, Contestant, gather
 from recipes.domains import Domain
-from recipes.errors import InputError
+from recipes.errors import InputError, RunDiffers
 from recipes.evaluating import evaluate_adapter, evaluate_base, evaluate_merged
 from recipes.files import is_read_only, locked_to_read, write_json, write_text
 from recipes.run import Run, open_run, read_domain
@@ -129,6 +129,7 @@ def page_of(contest: Contest, tasks: Sequence[Task] = ()) -> Page:
             [contest.base, *contest.candidates], {task for task, _ in known.unknown}
         )
         known = formulas(models, [*tasks, *own, *found])
+    _refuse_edited([contest.base, *contest.candidates], models, known.metrics)
     pairs = every_pair(models, known.metrics)
     candidates = tuple(
         page.candidate(one.run, one.evaluated.name, "adapter", pairs[0, place])
@@ -153,6 +154,33 @@ def page_of(contest: Contest, tasks: Sequence[Task] = ()) -> Page:
         ),
         notes=_notes(known.unknown, problems),
     )
+
+
+def _refuse_edited(
+    contestants: Sequence[Contestant],
+    models: Sequence[Evaluated],
+    metrics: Mapping[str, Sequence[Metric]],
+) -> None:
+    """Refuse evaluations whose samples make other figures than their reports hold.
+
+    Raises:
+        RunDiffers: naming each.
+    """
+    problems = [
+        f"  {one.folder}: {problem}"
+        for one, model in zip(contestants, models, strict=True)
+        for problem in contradictions(model, metrics)
+    ]
+    if problems:
+        raise RunDiffers(
+            "\n".join(
+                [
+                    "results are not what was measured:",
+                    *problems,
+                    "Nothing was written. Remove those folders, and evaluate again",
+                ]
+            )
+        )
 
 
 def _read_again(

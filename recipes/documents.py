@@ -306,6 +306,11 @@ def sources(path: Path) -> dict[str, Any]:
     return _read(path, _Sources, "delete it, or evaluate again with the same --task")
 
 
+def config(model: Path) -> dict[str, Any]:
+    """Return the configuration of a merged model; errors as of `record`."""
+    return _mapping(model / "config.json", f"remove the folder {model} and merge again")
+
+
 def report(evaluation: Path) -> dict[str, Any]:
     """Return the values of an evaluation's report; errors as of `record`."""
     path = evaluation / REPORT

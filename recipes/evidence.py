@@ -84,6 +84,7 @@ def gather(target: Path) -> Evidence:
         InputError: if it is none of them.
     """
     if not target.is_dir():
+        _refuse_missing(target)
         recipe = config.load(target)
         source = target.resolve().parent
         if recipe.privacy is None:
@@ -92,6 +93,12 @@ def gather(target: Path) -> Evidence:
         return Evidence("recipe", recipe.name, True, recipe=recipe, source=source, rows=given)
     if (target / "evidence" / "record.json").is_file():
         return _release(target)
+    if not (target / "resolved.yaml").is_file():
+        raise InputError(
+            f"{target} is none of the folders that can be audited: a run folder, which holds "
+            "resolved.yaml, or a release folder, which holds evidence/record.json; beside these, "
+            "name a recipe file, an account (.jsonl) or a described run (.json)"
+        )
     run = open_run(target)
     hold(run, skip_torn_adapter=True)  # a line of the check-list
     record = documents.record(target)
@@ -114,6 +121,16 @@ def gather(target: Path) -> Evidence:
         rows_missing=missing,
         is_trained=is_trained,
     )
+
+
+def _refuse_missing(target: Path) -> None:
+    """Tell of a path that is not there what an audit is of; a recipe would be one of several."""
+    if not target.exists():
+        raise InputError(
+            f"there is nothing to audit at {target}; wanted a recipe file, a run folder "
+            "(resolved.yaml in it), a release folder (evidence/record.json in it), an account "
+            "(.jsonl) or a described run (.json)"
+        )
 
 
 def _release(target: Path) -> Evidence:

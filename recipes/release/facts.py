@@ -20,7 +20,6 @@ from recipes.card import CardConfig
 from recipes.decisions import OF_THE_RECORD, told_by_canaries, without_path_of_training
 from recipes.documents import DECISION
 from recipes.errors import InputError
-from recipes.files import read_json
 from recipes.public_recipe import public_checkpoint, public_recipe, without_path
 from recipes.release.layout import is_model_file
 from recipes.release.verdict import Verdict, read_verdict
@@ -136,7 +135,7 @@ def gather(
     record = documents.record(run.folder)
     model = {p.name: p for p in sorted(merged.iterdir()) if is_model_file(p.name)}
     weights = [path for name, path in model.items() if name.endswith(".safetensors")]
-    config = read_json(merged / "config.json")
+    config = documents.config(merged)
     return Facts(
         card=card or run.recipe.card,
         recipe=public_recipe(run.recipe),
