@@ -178,6 +178,10 @@ def refuse_other_base(run: Run, folder: Path) -> None:
         RunDiffers: if the record of the run names another.
         finetune.errors.IntegrityError: if the adapter does.
     """
+    adapter = run.folder / "adapter"
+    if adapter.is_dir():
+        record = adapters.read_record(adapter)
+        adapters.check_identity(record, checkpoints.identity(folder), folder, adapter)
     if (run.folder / RECORD).is_file():
         begun_on, found = (
             documents.record(run.folder)["base"]["identity"],
@@ -189,7 +193,3 @@ def refuse_other_base(run: Run, folder: Path) -> None:
                 f"{found}; bring that base back, give the run another name (--set name=...), or "
                 "begin it anew with --fresh (which deletes that run)"
             )
-    adapter = run.folder / "adapter"
-    if adapter.is_dir():
-        record = adapters.read_record(adapter)
-        adapters.check_identity(record, checkpoints.identity(folder), folder, adapter)
