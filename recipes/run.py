@@ -40,6 +40,7 @@ def start(recipe_path: Path, overrides: list[str], runs: Path, *, is_fresh: bool
 
     Raises:
         InputError: if the folder belongs to another recipe of the same name.
+        RunDiffers: if the run was begun on another base.
         finetune.errors.IntegrityError: if it holds an adapter of another base.
     """
     recipe = config.load(recipe_path, overrides)
@@ -49,15 +50,16 @@ def start(recipe_path: Path, overrides: list[str], runs: Path, *, is_fresh: bool
         domains.read(recipe, run.source)  # a bad row must not cost the run before
         with locked(run.folder):  # never under the feet of another process
             shutil.rmtree(run.folder)
-    resolved = run.folder / "resolved.yaml"
-    text = config.dump(recipe)
-    if resolved.is_file() and resolved.read_text(encoding="utf-8") != text:
+    if (run.folder / RECORD).is_file():
         refuse_other_base(run, base_folder(run))
-        if not _differs_in_the_card_alone(recipe, resolved):
-            raise InputError(
-                f"{run.folder} holds a run of the same name with other settings; choose another "
-                "name, or begin it anew with --fresh (which deletes that run)"
-            )
+    resolved = run.folder / "resolved.yaml"
+    text = config.dump(recipe).encode()
+    is_same = not resolved.is_file() or resolved.read_bytes() == text
+    if not is_same and not _differs_in_the_card_alone(recipe, resolved):
+        raise InputError(
+            f"{run.folder} holds a run of the same name with other settings; choose another "
+            "name, or begin it anew with --fresh (which deletes that run)"
+        )
     return run
 
 
