@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from finetune import scratch as scratches
@@ -56,13 +57,27 @@ def identity(folder: Path) -> str:
     marks = [(p.name, str(p.resolve()), *_marks_of_change(p.stat())) for p in files]
     key = hashlib.sha256(json.dumps(marks).encode()).hexdigest()
     remembered = cache_folder() / "identities" / key
-    if remembered.is_file() and _IDENTITY.fullmatch(known := remembered.read_text()):
-        return known  # a file that a crash left empty says nothing
+    if known := _recall(remembered):
+        return known
     found = identity_of({p.name: sha256_file(p) for p in files})
-    with scratches.beside(remembered) as scratch:
-        scratch.write_text(found)
-        scratch.replace(remembered)
+    _remember(remembered, found)
     return found
+
+
+def _recall(path: Path) -> str | None:
+    """Return a cached identity; None where there is none, or the file was cut or damaged."""
+    try:
+        known = path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return known if _IDENTITY.fullmatch(known) else None
+
+
+def _remember(path: Path, found: str) -> None:
+    """Cache an identity; where that cannot be written, the next call hashes again."""
+    with suppress(OSError), scratches.beside(path) as scratch:
+        scratch.write_text(found, encoding="ascii")
+        scratch.replace(path)
 
 
 def identity_of(hashes: Mapping[str, str]) -> str:

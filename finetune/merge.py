@@ -227,7 +227,7 @@ def _write(
     require(out, size, "the merged model")
     with scratches.beside(out) as scratch:
         scratch.mkdir()
-        written, why = _write_weights(files, scratch, adapter, record, held, storage)
+        written, why = _write_weights(base_folder, files, scratch, adapter, held, storage)
         _check_kept(written)
         _write_rest(base_folder, scratch, record, written.storage)
         made = {
@@ -258,10 +258,10 @@ def _write(
 
 
 def _write_weights(
+    base_folder: Path,
     files: Sequence[TensorFile],
     out: Path,
     adapter: AdapterFiles | None,
-    record: AdapterRecord,
     held: Quantization,
     storage: str,
 ) -> tuple[Written, str]:
@@ -272,11 +272,14 @@ def _write_weights(
         for entry in file.entries.values()
         if len(entry.shape) == 2 and entry.dtype in DTYPES
     }
+    # a base that is stored in float32 and is to be computed in bfloat16, as one from a GGUF file
+    config = json.loads((base_folder / "config.json").read_text(encoding="utf-8"))
+    own |= {torch.bfloat16} if config.get("dtype") == "bfloat16" else set()
 
     def attempt(dtype: torch.dtype) -> Written:
         for leftover in out.iterdir():
             leftover.unlink()
-        return Stream(out, adapter, record, held, dtype).write(files)
+        return Stream(out, adapter, held, dtype).write(files)
 
     if storage != "auto":
         try:

@@ -353,9 +353,7 @@ def _check_numbers(
             tensor_of(after[name], name),
             tensor_of(before[name], name),
             name,
-            quantised_from=getattr(torch, record.quantization.compute_dtype)
-            if layer in held
-            else None,
+            held=record.quantization if layer in held else None,
             adapter=adapter,
         )
     if adapter:
@@ -404,6 +402,7 @@ def _load(
         is_multi_label=record.is_multi_label,
         prompt=prompt,
         dtype=dtype,
+        held_as=record.quantization,
     )
 
 

@@ -133,15 +133,19 @@ def check(
     recipe = config.load(file, set_, needs_gate=False)
     from recipes.check import fix as fixing
     from recipes.check import inspection, terminal
+    from recipes.errors import InputError
 
     folder = file.resolve().parent
     if fix is not None:
         fixing.refuse_folder(fix, recipe.data, folder)
-    fixed = None
+    fixed, refusal = None, None
     with _narrator().bars() as open_bar:
         result = inspection.inspect(recipe, folder, open_bar, num_shown=show)
         if fix is not None:
-            fixed = fixing.fix(recipe, file, set_, fix, result, open_bar)
+            try:
+                fixed = fixing.fix(recipe, file, set_, fix, result, open_bar)
+            except InputError as error:
+                refusal = error  # after the findings, which say what to do
     written = []
     if html is not None:
         from recipes.check import page
@@ -155,6 +159,8 @@ def check(
         print(path, file=sys.stderr)
     if fixed is not None and not as_json:
         print("\n".join(["", *fixed.lines()]))
+    if refusal is not None:
+        raise refusal
     if result.num_errors:
         raise typer.Exit(2)
 
@@ -581,6 +587,29 @@ def audit(
 
 
 @app.command()
+def restore(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A redacted text, JSON or CSV file.")
+    ],
+    key: Annotated[Path, typer.Option(metavar="KEY", help="File of data.personal_data_key.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="File to write.")],
+    as_json: Json = False,
+) -> None:
+    """Replace the placeholders of redacted personal data by what they stand for.
+
+    The file is written for your eyes alone (mode 0600), and never into a run folder.
+
+    Example: assay restore answers.jsonl --key customers.key.json -o restored.jsonl
+    """
+    from recipes.data.personal_data import restore as restoring
+
+    found = restoring.restore_file(file, key, out)
+    shown = f"{out}: {found.num_replaced:,} placeholders replaced"
+    unknown = f", {found.num_unknown:,} are not in the key" if found.num_unknown else ""
+    _print({"file": str(out), **vars(found)}, as_json, lambda: print(shown + unknown))
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of a recipe file.
 
@@ -633,7 +662,10 @@ def _show_outcome(outcome: Any) -> None:
     if outcome.merged:
         print(f"  merged model: {outcome.merged}")
     word = {"PASS": "PASSED", "FAIL": "REFUSED", "PASS BY OVERRIDE": "PASSED BY OVERRIDE"}
-    print(f"{word.get(outcome.outcome, outcome.outcome)}  report: {outcome.report}")
+    where = (
+        f"not written: {outcome.unwritten}" if outcome.unwritten else f"report: {outcome.report}"
+    )
+    print(f"{word.get(outcome.outcome, outcome.outcome)}  {where}")
 
 
 def _show_verified(folder: Path, result: Any) -> None:

@@ -102,9 +102,9 @@ def a_seed_beyond_32_bits(folder: Path, base: Path) -> None:
     ("prepare", "words"),
     [
         (a_typo_in_a_key, ("2 errors", "recipe.yaml:", "did you mean epochs?", "mean rank?")),
-        (a_missing_column, ("unusable-row (32)", "rows.jsonl:1: no column 'question'", "22 more")),
+        (a_missing_column, ("missing-column (1)", "rows.jsonl: no column 'question'", "answers")),
         (a_label_that_only_the_test_file_has, ("test.jsonl:1", '"unheard"', "no training row")),
-        (an_empty_file, ("rows.jsonl is empty",)),
+        (an_empty_file, ("empty-file (1)", "rows.jsonl")),
         (a_row_that_is_no_json, ("unusable-row (1)", "rows.jsonl:33: not valid JSON at column 2")),
         (a_file_that_is_not_there, ("there is no file missing.jsonl",)),
         (no_recipe_file, ("there is no recipe file recipe.yaml", "assay init")),
