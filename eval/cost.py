@@ -6,12 +6,12 @@ same report, byte for byte but for its time, and has no cost that could be told.
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from pydantic import TypeAdapter, ValidationError
 
 COST = "cost.json"
 
@@ -41,6 +41,9 @@ class Cost:
         return self.num_tokens / self.num_seconds if self.num_tokens and self.num_seconds else None
 
 
+_COST = TypeAdapter(Cost)
+
+
 def measured(num_seconds: float, num_tokens: int | None) -> Cost:
     """Return the cost of what this process has done so far, in that time."""
     import torch  # late: whoever only reads results, as `verify` does, needs none
@@ -64,8 +67,8 @@ def _peak_memory_bytes() -> int:
 
 
 def read_cost(folder: Path) -> Cost | None:
-    """Return what the evaluation in a folder cost; None if that was not measured."""
+    """Return what the evaluation in a folder cost; None if that was not measured, or is damaged."""
     try:
-        return Cost(**json.loads((folder / COST).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return _COST.validate_json((folder / COST).read_bytes(), strict=True)
+    except (OSError, ValidationError):
         return None

@@ -152,7 +152,14 @@ def contradictions(tasks: Sequence[Task], folder: Path) -> list[str]:
                 f"version {task.version} on {task.fingerprint}"
             )
             continue
-        seen = _result(task, read_samples(folder, name))
+        samples = read_samples(folder, name)
+        if len(samples) != task.num_items:
+            problems.append(
+                f"task {name}: {_samples_path(folder, name)} holds {len(samples)} samples, and the "
+                f"task has {task.num_items} items"
+            )
+            continue
+        seen = _result(task, samples)
         if (said.family, said.n) != (seen.family, seen.n):
             problems.append(
                 f"task {name}: the report says {said.n} items of {said.family}, and there are "

@@ -292,8 +292,8 @@ def check_base(folder: Path, base: Base) -> None:
         raise IntegrityError(
             f"the adapter {folder} was trained on {quantization.kind} weights "
             f"{quantization.codes or '(unquantised)'}, and this base is loaded as "
-            f"{base.quantization.kind} {base.quantization.codes or '(unquantised)'}; "
-            "load it with the same base.quantization and the same library"
+            f"{base.quantization.kind} {base.quantization.codes or '(unquantised)'}; load it with "
+            "the same base.quantization, as the adapter's record says (checkpoint.load(held_as=))"
         )
     if record.prompt != base.prompt:
         raise IntegrityError(

@@ -1,8 +1,8 @@
 """Where a base comes from, what it is (its hash), and how it is loaded in 4-bit.
 
 A base is always a local folder of safetensors in the end: a Hub id is a snapshot in the Hub's own
-cache, and a GGUF file is dequantised once into this program's cache. Only safetensors are read,
-and no code that comes with a checkpoint is run.
+cache, and a GGUF file is dequantised once into this program's cache (`finetune.gguf_base`). Only
+safetensors are read, and no code that comes with a checkpoint is run.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    BitsAndBytesConfig,
     GenerationConfig,
-    GgufConfig,
 )
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -33,15 +31,13 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
 
-from finetune import chat_template, merge_record
+from finetune import chat_template, gguf_base, merge_record
 from finetune import prompt as prompts
-from finetune import scratch as scratches
 from finetune.adapter_files import CLASSIFIERS, template_digest, template_of
 from finetune.adapter_files import CONFIG as ADAPTER_CONFIG
 from finetune.adapter_files import WEIGHTS as ADAPTER_WEIGHTS
 from finetune.adapter_files import Head as Head  # what others know it by
 from finetune.cache import cache_folder as cache_folder
-from finetune.cache import prepare_to_cache
 from finetune.config import CheckpointConfig
 from finetune.errors import InputError, IntegrityError
 from finetune.identity import TOKENIZER_FILES as TOKENIZER_FILES
@@ -51,7 +47,8 @@ from finetune.machine import compute_dtype as compute_dtype
 from finetune.machine import device as device
 from finetune.machine import prepare_cpu as prepare_cpu
 from finetune.machine import refuse_4bit
-from finetune.quantization import Quantization, dtype_name, guard_linear4bit
+from finetune.nf4_loading import NF4Config
+from finetune.quantization import VERSION, Quantization, dtype_name, guard_linear4bit
 from finetune.quantization import record as quantization_record
 from finetune.settings_that_run import settings_that_run
 from finetune.template_file import with_template
@@ -78,31 +75,33 @@ class Base:
     """What the tokenizer puts around a classifier's texts; see `finetune.prompt`."""
 
 
-def resolve(config: CheckpointConfig, source: Path = Path()) -> Path:
+def resolve(config: CheckpointConfig, source: Path = Path(), *, version: int = VERSION) -> Path:
     """Return the local folder of safetensors that ``config.checkpoint`` names.
 
     Args:
         config: names the checkpoint, and perhaps a chat template in place of its own.
         source: folder that the path of the chat template is relative to.
+        version: how the numbers of a GGUF file are read; that of an adapter's record, if the folder
+            is to be the base that the adapter was trained on (`Quantization.version`).
 
     Raises:
         InputError: if there is no such checkpoint, if it holds no safetensors, if a Hub id comes
             without a pinned revision, if it is not cached and the Hub cannot be reached, or if
             the chat template cannot be read.
     """
-    folder = _resolve(config)
+    folder = _resolve(config, version)
     if config.chat_template is None:
         return folder
     return with_template(folder, source / Path(config.chat_template).expanduser())
 
 
-def _resolve(config: CheckpointConfig) -> Path:
+def _resolve(config: CheckpointConfig, version: int) -> Path:
     name = config.checkpoint
     if name.startswith("package:"):
-        return _from_file(_file_in_package(name.removeprefix("package:")), config)
+        return _from_file(_file_in_package(name.removeprefix("package:")), config, version)
     path = Path(name).expanduser() if name.startswith("~/") else Path(name)
     if path.suffix == ".gguf" or path.is_file():
-        return _from_file(path, config)
+        return _from_file(path, config, version)
     if path.is_dir():
         _refuse_revision(config)
         return _checked_folder(path.resolve())
@@ -123,11 +122,13 @@ def _refuse_revision(config: CheckpointConfig) -> None:
         )
 
 
-def _from_file(path: Path, config: CheckpointConfig) -> Path:
+def _from_file(path: Path, config: CheckpointConfig, version: int) -> Path:
     _refuse_revision(config)
     if not path.is_file():
         raise InputError(f"base.checkpoint: there is no file {path}")
-    return materialize_gguf(path) if path.suffix == ".gguf" else _checked_folder(path.parent)
+    if path.suffix == ".gguf":
+        return gguf_base.materialize(path, version)
+    return _checked_folder(path.parent)
 
 
 def _file_in_package(name: str) -> Path:
@@ -248,44 +249,6 @@ def refuse_other_kinds(folder: Path, head: Head) -> None:
         )
 
 
-def materialize_gguf(path: Path) -> Path:
-    """Dequantise a GGUF file once into a 16-bit safetensors folder in the cache; return the folder.
-
-    The folder is named by the file's content, written under a temporary name and renamed, so it is
-    either absent or whole, and two processes that make it at once agree.
-    """
-    digest = sha256_file(path)
-    folder = cache_folder() / "bases" / f"{path.stem}-{digest[:16]}"
-    if (folder / "config.json").is_file():
-        return folder
-    prepare_to_cache(folder)
-    with scratches.beside(folder) as scratch:
-        scratch.mkdir()
-        model = AutoModelForCausalLM.from_pretrained(
-            path.parent,
-            gguf_file=path.name,
-            dtype=torch.bfloat16,
-            quantization_config=GgufConfig(dequantize=True),
-            local_files_only=True,
-        )
-        # transformers would store the packed file's quantisation although none is left
-        model.hf_quantizer = None
-        if hasattr(model.config, "quantization_config"):
-            del model.config.quantization_config
-        model.config.name_or_path = path.stem
-        model.save_pretrained(scratch)
-        tokenizer = AutoTokenizer.from_pretrained(
-            path.parent, gguf_file=path.name, local_files_only=True
-        )
-        tokenizer.save_pretrained(scratch)
-        try:
-            scratch.rename(folder)
-        except OSError:
-            if not (folder / "config.json").is_file():  # else another process was first
-                raise
-    return folder
-
-
 def load_tokenizer(folder: Path, *, prompt: str | None = None) -> Any:
     """Load the tokenizer of a checkpoint folder, with a padding token and a chat template.
 
@@ -342,24 +305,29 @@ def load(
     is_multi_label: bool = False,
     prompt: str | None = None,
     dtype: torch.dtype | None = None,
+    held_as: Quantization | None = None,
 ) -> Base:
     """Load a base with frozen weights, in 4-bit NF4 or as it is.
 
     Args:
         folder: a checkpoint folder from `resolve`.
         quantization: ``nf4`` quantises every linear layer but the head, with double quantisation
-            and blocks of 64 (Dettmers et al. 2023, arXiv:2305.14314, section 3).
+            and blocks of 64 (Dettmers et al. 2023, arXiv:2305.14314, section 3), from the numbers
+            that the files hold; a layer whose width is no multiple of 64 stays as it is.
         head: ``sequence-classification`` replaces the language-model head by a new linear one,
             initialised from torch's global generator.
         labels: classes of a classification head.
         is_multi_label: whether several labels may hold at once (sigmoid instead of softmax).
         prompt: for a classification head, put around every text by the tokenizer.
         dtype: of computation; None takes `compute_dtype`.
+        held_as: of the record of an adapter that is put on the base: 4-bit layers get the codes
+            that it was trained on. None quantises anew, as for an adapter that is to be trained.
 
     Raises:
         InputError: if the folder is a merge that 4-bit would undo, asks for code to be run, holds
-            no causal language model, or lacks tensors of it.
-        IntegrityError: if its files are not in order; see `check_files`.
+            no causal language model, lacks tensors of it, or cannot be quantised.
+        IntegrityError: if its files are not in order (see `check_files`), or layers cannot be given
+            the codes of ``held_as``.
     """
     check_files(folder)
     refuse_other_kinds(folder, head)
@@ -368,14 +336,10 @@ def load(
     options: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
     if device().type != "cpu":
         options["device_map"] = {"": device()}
+    held = held_as if held_as and held_as.kind == quantization else Quantization(quantization)
     if quantization == "nf4":
         refuse_4bit()
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-        )
+        options["quantization_config"] = NF4Config(held, dtype)
     tokenizer = load_tokenizer(folder, prompt=prompt)
     kind: Any = AutoModelForCausalLM
     if head == "sequence-classification":
@@ -393,9 +357,9 @@ def load(
         folder=folder,
         identity=identity(folder),
         head=head,
-        quantization=quantization_record(quantized, dtype)
+        quantization=quantization_record(quantized, dtype, held.version)
         if quantized
-        else Quantization("none", compute_dtype=dtype_name(dtype)),
+        else Quantization("none", compute_dtype=dtype_name(dtype), version=held.version),
         labels=labels,
         is_multi_label=is_multi_label,
         prompt=prompt,
@@ -438,6 +402,10 @@ def _whole(kind: Any, folder: Path, **options: Any) -> Any:
     logging.set_verbosity_error()  # what is missing is said below
     try:
         model, found = kind.from_pretrained(folder, output_loading_info=True, **options)
+    except RuntimeError:  # which does not say why a layer could not be quantised
+        if failure := getattr(options.get("quantization_config"), "failure", None):
+            raise failure from None
+        raise
     finally:
         logging.set_verbosity(before)
     may_be_new = CLASSIFIERS if kind is AutoModelForSequenceClassification else ()

@@ -50,23 +50,29 @@ def identity(folder: Path) -> str:
     files = sorted(p for p in folder.iterdir() if _is_part(p.name))
     marks = [(p.name, str(p.resolve()), *_marks_of_change(p.stat())) for p in files]
     key = hashlib.sha256(json.dumps(marks).encode()).hexdigest()
-    if known := _remembered(key):
+    if known := _recall(key):
         return known
     found = identity_of({p.name: sha256_file(p) for p in files})
-    with suppress(NoCache, OSError):  # without a cache it is only slower
-        remembered = cache_folder() / _IDENTITIES / key
-        with scratches.beside(remembered) as scratch:
-            scratch.write_text(found, encoding="utf-8", newline="\n")
-            scratch.replace(remembered)
+    _remember(key, found)
     return found
 
 
-def _remembered(key: str) -> str | None:
+def _recall(key: str) -> str | None:
+    """Return a cached identity; None where there is none, or the file was cut or damaged."""
     with suppress(NoCache, OSError, UnicodeDecodeError):
-        known = (cache_folder() / _IDENTITIES / key).read_text(encoding="utf-8")
-        if _IDENTITY.fullmatch(known):  # a file that a crash left empty says nothing
+        known = (cache_folder() / _IDENTITIES / key).read_text(encoding="ascii")
+        if _IDENTITY.fullmatch(known):
             return known
     return None
+
+
+def _remember(key: str, found: str) -> None:
+    """Cache an identity; where that cannot be written, the next call hashes again."""
+    with suppress(NoCache, OSError):
+        remembered = cache_folder() / _IDENTITIES / key
+        with scratches.beside(remembered) as scratch:
+            scratch.write_text(found, encoding="ascii", newline="\n")
+            scratch.replace(remembered)
 
 
 def identity_of(hashes: Mapping[str, str]) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -30,8 +31,10 @@ from finetune.adapter_files import AdapterFiles, AdapterRecord
 from finetune.errors import InputError, IntegrityError
 from finetune.merge_record import DEQUANTISED, MERGE_RECORD, NOT_IN_4_BIT, ORIGINAL
 from finetune.quantization import Quantization, dtype_name
+from finetune.room import require
 from finetune.stream import FLOAT16_LIMIT, BeyondFloat16, Stream, Written
 from finetune.tensor_files import (
+    ITEM_BYTES,
     TensorFile,
 )
 from finetune.update import DTYPES, Change
@@ -218,9 +221,13 @@ def _write(
     said: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write everything beside ``out`` and rename it; nothing is left of a failure."""
+    entries = [entry for file in files for entry in file.entries.values()]
+    # what is not stored in 16 bits takes more, and a full disk says so then
+    size = sum(math.prod(entry.shape) * min(2, ITEM_BYTES[entry.dtype]) for entry in entries)
+    require(out, size, "the merged model")
     with scratches.beside(out) as scratch:
         scratch.mkdir()
-        written, why = _write_weights(files, scratch, adapter, record, held, storage)
+        written, why = _write_weights(base_folder, files, scratch, adapter, held, storage)
         _check_kept(written)
         _write_rest(base_folder, scratch, record, written.storage)
         made = {
@@ -253,10 +260,10 @@ def _write(
 
 
 def _write_weights(
+    base_folder: Path,
     files: Sequence[TensorFile],
     out: Path,
     adapter: AdapterFiles | None,
-    record: AdapterRecord,
     held: Quantization,
     storage: str,
 ) -> tuple[Written, str]:
@@ -267,11 +274,14 @@ def _write_weights(
         for entry in file.entries.values()
         if len(entry.shape) == 2 and entry.dtype in DTYPES
     }
+    # a base that is stored in float32 and is to be computed in bfloat16, as one from a GGUF file
+    config = json.loads((base_folder / "config.json").read_text(encoding="utf-8"))
+    own |= {torch.bfloat16} if config.get("dtype") == "bfloat16" else set()
 
     def attempt(dtype: torch.dtype) -> Written:
         for leftover in out.iterdir():
             leftover.unlink()
-        return Stream(out, adapter, record, held, dtype).write(files)
+        return Stream(out, adapter, held, dtype).write(files)
 
     if storage != "auto":
         try:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from finetune.merge import merge, write_serving_base
 from finetune.merge_record import DEQUANTISED, MERGE_RECORD
 from finetune.quantization import compute_in_float32
 from finetune.recompute import check_head, check_weight
+from finetune.room import NO_MEMORY
 from finetune.tensor_files import open_weights, read_strict_json
 from finetune.update import tensor_of
 
@@ -351,9 +353,7 @@ def _check_numbers(
             tensor_of(after[name], name),
             tensor_of(before[name], name),
             name,
-            quantised_from=getattr(torch, record.quantization.compute_dtype)
-            if layer in held
-            else None,
+            held=record.quantization if layer in held else None,
             adapter=adapter,
         )
     if adapter:
@@ -402,6 +402,7 @@ def _load(
         is_multi_label=record.is_multi_label,
         prompt=prompt,
         dtype=dtype,
+        held_as=record.quantization,
     )
 
 
@@ -522,6 +523,9 @@ def _check_reload(
             encoding="utf-8",
         )
     if done.returncode != 0:
+        # the kernel kills what is too large
+        if done.returncode == -signal.SIGKILL or NO_MEMORY.search(done.stderr):
+            raise MemoryError("a fresh process that loads the merged folder")
         last = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
         raise IntegrityError(f"a fresh process could not load the merged folder: {last[:300]}")
     found = json.loads(done.stdout.splitlines()[-1])

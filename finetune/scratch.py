@@ -16,6 +16,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from finetune.room import named
+
 MARK = ".assay-scratch"
 """The lock file within a scratch folder."""
 
@@ -28,12 +30,16 @@ def beside(path: Path) -> Iterator[Path]:
 
     The caller makes a file or a folder there and renames it to ``path``, on one file system. What
     is left then is removed. The parent of ``path`` is made if it is missing.
+
+    Raises:
+        OSError: naming ``path``, if the disk is full, whatever the library that writes makes of it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
     holder, lock = _hold(path.parent, f".{path.name[:_MOST_LETTERS]}-")
     try:
-        yield holder / path.name
+        with named(path):
+            yield holder / path.name
     finally:
         _remove(holder, lock)
 
@@ -85,6 +91,9 @@ def _remove_if_dead(holder: Path) -> None:
 
 
 def _remove(holder: Path, lock: FileLock) -> None:
-    shutil.rmtree(holder, ignore_errors=True)
-    lock.release()
-    shutil.rmtree(holder, ignore_errors=True)  # Windows removes no file that is open
+    try:
+        shutil.rmtree(holder, ignore_errors=True)
+    finally:
+        lock.release()
+        # what a stop signal interrupted; and Windows removes no file that is open
+        shutil.rmtree(holder, ignore_errors=True)

@@ -86,9 +86,7 @@ def _logged(root: Path, files: Sequence[Path]) -> Iterator[Finding]:
         else:
             told = ", ".join(sorted(keys)) or "nothing"
             yield finding("L1", "pass", f"{name} holds {told}")
-        if path.name == "trainer_state.json" and '"best_metric": null' not in path.read_text(
-            encoding="utf-8"
-        ):
+        if path.name == "trainer_state.json" and b'"best_metric": null' not in path.read_bytes():
             evidence = f"{name} names a best checkpoint, chosen by private rows"
             yield finding("A6", "fail", evidence, "each look at private rows is a further release")
 
@@ -103,7 +101,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
             ]
         else:
             found = json.loads(path.read_text(encoding="utf-8")).get("log_history", [])
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return [{"an unreadable line": None}]
     return [line for line in found if isinstance(line, dict)]
 
@@ -118,7 +116,7 @@ def _adapter(root: Path, files: Sequence[Path]) -> Iterator[Finding]:
                 yield from _adapter_config(name, json.loads(path.read_text(encoding="utf-8")))
             if path.name == "adapter_model.safetensors":
                 yield from _adapter_tensors(name, _header(path))
-        except (ValueError, AttributeError, TypeError, KeyError, struct.error):
+        except (ValueError, AttributeError, TypeError, KeyError, RecursionError, struct.error):
             yield finding("D3", "fail", f"{name} cannot be read", "what it holds is not known")
 
 
@@ -217,7 +215,7 @@ def _holds_text(path: Path) -> bool:
             if line.strip()
         ]
         return any(line.get(key) for line in lines for key in ("prompt", "prediction", "target"))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return True  # who knows
 
 

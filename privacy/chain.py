@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,11 @@ def begin(path: Path, header: dict[str, Any]) -> None:
         FileExistsError: if the file is there.
     """
     _append(path, _line({**header, "previous": _NOTHING}), os.O_CREAT | os.O_EXCL)
+
+
+def hash_of_first(header: Mapping[str, Any]) -> str:
+    """Return the hash that the first line of a file will have."""
+    return _seal({**header, "previous": _NOTHING})
 
 
 def append(path: Path, entry: dict[str, Any], previous: str, size_bytes: int) -> tuple[str, int]:

@@ -6,12 +6,12 @@ import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from finetune.cache import NoCache, cache_folder
 from finetune.cores import num_threads
 from recipes.errors import Problem
+from recipes.printing import Printer
 
 PACKAGES = ("finetune", "recipes", "eval", "privacy")
 
@@ -49,4 +49,4 @@ def show_doctor(found: Mapping[str, Any]) -> None:
     table = Table("", "", show_header=False, box=None)
     for key, value in (found["machine"] | {k: found[k] for k in found if k != "machine"}).items():
         table.add_row(key.replace("_", " "), str(value) if value != [] else "none")
-    Console(highlight=False).print(table)
+    Printer().print(table)

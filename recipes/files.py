@@ -64,6 +64,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing") from None
+    except RecursionError:
+        raise InputError(f"{path} cannot be read: brackets without end") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
 
@@ -83,3 +85,8 @@ def undamaged(folder: Path) -> Iterator[None]:
         raise InputError(
             f"a file in {folder} is damaged ({error!r}); evaluate, merge or gate it again"
         ) from error
+
+
+def is_read_only(folder: Path) -> bool:
+    """Return whether a folder is there and nothing can be written into it, as in an archive."""
+    return folder.is_dir() and not os.access(folder, os.W_OK)

@@ -14,7 +14,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from finetune import scratch
+from finetune.room import named
 from recipes.errors import InputError
+from recipes.files import is_read_only
 
 LOCK = ".lock"
 HOLDER = ".lock.holder"
@@ -29,8 +31,14 @@ def locked(folder: Path) -> Iterator[None]:
     for the lock, and in which nothing was written, is removed again.
 
     Raises:
-        InputError: if another process holds it, saying which.
+        InputError: if another process holds it, saying which, or it is read-only.
+        OSError: naming the folder, where a write within found no room and names nothing itself.
     """
+    if is_read_only(folder):
+        raise InputError(
+            f"{folder} is read-only, and this would write into it; copy it to a place that can be "
+            "written. Where it is, a finished run can be compared, gated, shipped and audited"
+        )
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock, holder = FileLock(folder / LOCK), folder / HOLDER
@@ -45,7 +53,8 @@ def locked(folder: Path) -> Iterator[None]:
         scratch.sweep_below(folder)
         with suppress(OSError):  # a full disk; what this is for then says so
             holder.write_text(json.dumps(_this_process()), encoding="utf-8", newline="\n")
-        yield
+        with named(folder):
+            yield
     finally:
         holder.unlink(missing_ok=True)
         if is_new and folder.is_dir() and list(folder.iterdir()) == [folder / LOCK]:
@@ -53,6 +62,20 @@ def locked(folder: Path) -> Iterator[None]:
                 (folder / LOCK).unlink()
                 folder.rmdir()
         lock.release()
+
+
+@contextmanager
+def locked_to_read(folder: Path) -> Iterator[None]:
+    """Hold a folder alone, as `locked`; one that is read-only is not locked: nothing changes it.
+
+    Raises:
+        InputError: if another process holds it.
+    """
+    if is_read_only(folder):
+        yield
+        return
+    with locked(folder):
+        yield
 
 
 def _this_process() -> dict[str, str | int]:

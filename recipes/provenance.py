@@ -23,6 +23,7 @@ from finetune.cores import usable_cores
 from recipes.config import Recipe
 from recipes.data.dataset import DataSplit
 from recipes.files import read_json, write_json
+from recipes.public_recipe import settings_of
 
 LIBRARIES = (
     "assay",
@@ -56,6 +57,7 @@ def begin(source: Path, recipe: Recipe, base: Base, parts: DataSplit[Any]) -> di
         "base": {
             "identity": base.identity,
             "checkpoint": recipe.base.checkpoint,
+            "weights_version": base.quantization.version,
             **(
                 {"chat_template": template_digest(base.tokenizer.chat_template)}
                 if recipe.base.chat_template
@@ -63,6 +65,7 @@ def begin(source: Path, recipe: Recipe, base: Base, parts: DataSplit[Any]) -> di
             ),
         },
         "quantization": base.quantization.kind,
+        "settings": settings_of(recipe),
         "data": {"files": manifest["files"], "fingerprint": manifest["fingerprint"]},
         "rows": manifest["rows"],
         "personal_data": manifest["personal_data"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,6 +56,23 @@ def test_an_error_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         fail()
+    assert names_in(tmp_path) == []
+
+
+def test_a_signal_during_the_removal_leaves_nothing_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove, calls = shutil.rmtree, list[int]()
+
+    def interrupted(path: Path, **how: bool) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        remove(path, **how)
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt), scratch.beside(tmp_path / "release") as made:
+        made.touch()
     assert names_in(tmp_path) == []
 
 

@@ -42,13 +42,10 @@ def test_files_with_brackets_at_any_depth_and_in_folders_are_found_or_told(tmp_p
         files_of(["*.jsonl"], tmp_path)
 
 
-def test_a_pattern_without_a_file_and_an_empty_file_are_refused(tmp_path: Path) -> None:
+def test_a_pattern_without_a_file_is_refused(tmp_path: Path) -> None:
     for pattern in ("none.jsonl", "*.parquet", "sample:none.jsonl"):
         with pytest.raises(InputError, match="there is no file"):
             files_of([pattern], tmp_path)
-    (tmp_path / "a.jsonl").touch()
-    with pytest.raises(InputError, match=r"a\.jsonl is empty"):
-        files_of(["a.jsonl"], tmp_path)
 
 
 def test_a_folder_is_all_files_of_known_kinds_in_it_and_the_others_are_named(
