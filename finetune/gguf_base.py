@@ -96,4 +96,6 @@ def narrowest(tensor: Tensor) -> Tensor:
 
 def _compute_in_bfloat16(path: Path) -> None:
     config = json.loads(path.read_text(encoding="utf-8")) | {"dtype": "bfloat16"}
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8", newline="\n"
+    )

@@ -524,7 +524,8 @@ def _check_reload(
         )
     if done.returncode != 0:
         # the kernel kills what is too large
-        if done.returncode == -signal.SIGKILL or NO_MEMORY.search(done.stderr):
+        was_killed = hasattr(signal, "SIGKILL") and done.returncode == -signal.SIGKILL
+        if was_killed or NO_MEMORY.search(done.stderr):
             raise MemoryError("a fresh process that loads the merged folder")
         last = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
         raise IntegrityError(f"a fresh process could not load the merged folder: {last[:300]}")

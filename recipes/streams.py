@@ -94,7 +94,7 @@ def _fill_descriptors() -> None:
 
 def _wrapped(stream: TextIO | None, *, drops_all: bool) -> TextIO:
     if stream is None:  # closed when Python began
-        return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 (lives as we do)
+        return open(os.devnull, "w", encoding="utf-8", newline="\n")  # noqa: PTH123 (lives as we do)
     buffer = getattr(stream, "buffer", None)
     raw = getattr(buffer, "raw", buffer)  # PYTHONUNBUFFERED leaves the buffer out
     if not isinstance(raw, io.RawIOBase):  # a test's, or a notebook's
