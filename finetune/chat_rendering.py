@@ -20,6 +20,7 @@ from typing import Any
 
 import jinja2
 
+from finetune.chat_patterns import RenderedTurn, shape_of, turns_of
 from finetune.control_tokens import control_tokens
 from finetune.errors import InputError as ChatError
 from finetune.thoughts import (
@@ -55,29 +56,6 @@ _OWN_BLOCKS = {  # group 1 is text again
 }
 
 
-@dataclass(frozen=True)
-class RenderedTurn:
-    """A turn of the assistant in the form in which it is generated, with what stands before it."""
-
-    number: int
-    """Of the message."""
-
-    prompt: str
-    """What follows the turn before it, up to where generation begins."""
-
-    lead: str
-    """What is generated before the content, such as a thought."""
-
-    content: str
-    tail: str
-    """What follows the content up to the next turn: the end of the turn."""
-
-    @property
-    def reply(self) -> str:
-        """What is generated, and what the template writes after it."""
-        return self.lead + self.content + self.tail
-
-
 def render(
     tokenizer: Any,
     messages: Sequence[Mapping[str, Any]],
@@ -109,7 +87,8 @@ def rendered_turns(
     There each wanted turn keeps the thought, empty or not, that it is generated with, and turns
     that are not wanted have the form that the template gives to earlier turns (ADR 14).
 
-    Time grows in proportion to the chat, where the template treats turns alike.
+    Time grows in proportion to the chat, where the template treats turns alike. Where it only
+    writes contents, chats with the same roles are rendered once (`chat_patterns`).
 
     Args:
         tokenizer: with a chat template.
@@ -120,6 +99,23 @@ def rendered_turns(
         ChatError: if the template refuses the chat, or rewrites more of it than thoughts.
     """
     messages = messages[: wanted[-1] + 1] if wanted else []
+    shape = shape_of(tokenizer, messages, wanted)
+    if shape is None:
+        return _turns_by_rendering(tokenizer, messages, wanted)
+    contents = [_message(tokenizer, message)["content"] for message in messages]
+    if any(_MARK in content for content in contents):
+        return _turns_by_rendering(tokenizer, messages, wanted)
+    return turns_of(
+        *(tokenizer, shape, contents),
+        show=control_tokens(tokenizer).show,
+        render=lambda messages: _turns_by_rendering(tokenizer, messages, wanted),
+        messages=messages,
+    )
+
+
+def _turns_by_rendering(
+    tokenizer: Any, messages: Sequence[Mapping[str, Any]], wanted: Sequence[int]
+) -> list[RenderedTurn]:
     if takes_thoughts(tokenizer) or len(wanted) > 2:
         found = _Chat(tokenizer, messages).turns(wanted)
         if found is not None:
@@ -131,11 +127,12 @@ def _turns_one_by_one(
     tokenizer: Any, messages: Sequence[Mapping[str, Any]], wanted: Sequence[int]
 ) -> list[RenderedTurn]:
     """Render the chat up to each turn, and after it."""
+    given = [_message(tokenizer, message) for message in messages]
     turns = []
     done = ""
     for number in wanted:
-        before = render(tokenizer, messages[:number], is_prompt=True)
-        after = render(tokenizer, messages[: number + 1], is_prompt=False)
+        before = _render(tokenizer, given[:number], is_prompt=True)
+        after = _render(tokenizer, given[: number + 1], is_prompt=False)
         if not before.startswith(done) or not after.startswith(before):
             raise ChatError(REWRITES)
         turns.append(RenderedTurn(number, before[len(done) :], "", after[len(before) :], ""))
@@ -192,7 +189,9 @@ class _Chat:
                 continue
             role_before = self._messages[number - 1]["role"] if number else ""
             thought = self._thought(number)
-            kind = (role_before, _without_thought(between), bool(thought))
+            after = parts[2 * number + 2]
+            blank_after = after[: len(after) - len(after.lstrip())]  # the content's, too
+            kind = (role_before, _without_thought(between), bool(thought), blank_after)
             form = forms.get(kind)
             if form is None or number == wanted[-1]:
                 form = self._form(number, parts, bool(thought))

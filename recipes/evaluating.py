@@ -16,21 +16,23 @@ from finetune import adapter as adapters
 from finetune import checkpoint as checkpoints
 from finetune import merge as merging
 from finetune.quantization import dtype_name
+from recipes import documents
 from recipes.classification import ZERO_SHOT
 from recipes.console import Narrator
 from recipes.domains import Domain
-from recipes.files import read_json
-from recipes.run import Run
+from recipes.run import Run, base_folder, held_as
 from recipes.training import load_base
 
 
 def evaluate_base(run: Run, domain: Domain, narrator: Narrator) -> Report:
     """Evaluate the base as it is; a classification base is asked zero-shot, in words."""
-    folder = checkpoints.resolve(run.recipe.base, run.source)
+    folder = base_folder(run)
     target = Target("base", base=checkpoints.identity(folder), **_how(run))
 
     def model() -> Any:
-        base = checkpoints.load(folder, quantization=run.recipe.base.quantization)
+        base = checkpoints.load(
+            folder, quantization=run.recipe.base.quantization, held_as=held_as(run)
+        )
         return LanguageModel(base.model, base.tokenizer, cache=_cache(run, target))
 
     def asked() -> Any:
@@ -43,7 +45,7 @@ def evaluate_base(run: Run, domain: Domain, narrator: Narrator) -> Report:
 
 def evaluate_adapter(run: Run, domain: Domain, narrator: Narrator) -> Report:
     """Evaluate the trained adapter on its base."""
-    folder = checkpoints.resolve(run.recipe.base, run.source)
+    folder = base_folder(run)
     adapter = run.folder / "adapter"
     target = Target(
         "adapter",
@@ -53,7 +55,7 @@ def evaluate_adapter(run: Run, domain: Domain, narrator: Narrator) -> Report:
     )
 
     def asked() -> Any:
-        base = load_base(run.recipe, folder, domain)
+        base = load_base(run, folder, domain)
         return _as_asked(run, domain, adapters.load(base, adapter), base.tokenizer, target)
 
     return _evaluate(run, target, domain.tasks, asked, narrator)
@@ -62,7 +64,7 @@ def evaluate_adapter(run: Run, domain: Domain, narrator: Narrator) -> Report:
 def evaluate_merged(run: Run, domain: Domain, narrator: Narrator) -> Report:
     """Evaluate the merged folder as a stranger would load it."""
     folder = run.folder / "merged"
-    record = read_json(folder / merging.MERGE_RECORD)
+    record = documents.merge(folder)
     target = Target(
         "merged",
         base=record["base"],

@@ -16,6 +16,8 @@ def text_of(pillar: str, name: str) -> str:
     return re.sub(rf"^from {pillar}\.", "from .", text, flags=re.M)
 
 
-@pytest.mark.parametrize("name", ["chat_rendering", "control_tokens", "thoughts"])
+@pytest.mark.parametrize(
+    "name", ["chat_patterns", "chat_rendering", "content_flow", "control_tokens", "thoughts"]
+)
 def test_training_and_evaluation_have_the_same_text_of_a_module(name: str) -> None:
     assert text_of("finetune", name) == text_of("eval", name)

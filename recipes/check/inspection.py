@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from recipes import domains
 from recipes.check.languages import languages
-from recipes.check.lengths import Lengths, Shown, measure
+from recipes.check.lengths import Fits, Lengths, Shown, encoding, measure
 from recipes.check.privacy_units import note_readings
 from recipes.config import Recipe
 from recipes.console import OpenBar, shares_on
@@ -47,6 +48,8 @@ class Inspection:
     """Private recipes: texts that are in several units of privacy, counts and row ids."""
 
     personal_data: PersonalData = NOT_SEARCHED
+    set_keys: frozenset[str] = frozenset()
+    """Keys of `data` that the recipe sets."""
 
     @property
     def num_errors(self) -> int:
@@ -79,6 +82,7 @@ class Inspection:
                     "meaning": one.kind.meaning,
                     "way_out": one.kind.way_out,
                     "notes": list(one.notes),
+                    "to_paste": list(one.to_paste),
                     "places": [asdict(occurrence) for occurrence in one.occurrences],
                 }
                 for one in self.findings
@@ -102,16 +106,21 @@ def inspect(recipe: Recipe, folder: Path, open_bar: OpenBar, *, num_shown: int =
     findings = new_findings(recipe)
     domain = domains.read(recipe, folder, findings, scan_personal_data=True, open_bar=open_bar)
     parts = domain.parts
-    train = [*parts.train, *parts.validation]
-    if train and parts.test:
-        on_share = shares_on(open_bar("near-duplicates across the split", 100))
-        find_near_leaks(train, parts.test, findings, on_share)
-        if not any(one.kind in catalog.STRUCTURAL for one in findings.errors()):
-            find_contamination(domain.tasks, parts.train, findings)  # else there are no tasks
-    shares = languages([*train, *parts.test], findings)
-    train_lengths, test_lengths, shown = _encode(
-        recipe, folder, domain, findings, open_bar, num_shown=num_shown
-    )
+    train = (*parts.train, *parts.validation)
+    base = _Base.load(recipe, folder, domain) if train or parts.test else None
+    with ExitStack() as stack:
+        fits = None
+        if base is not None and base.error is None:
+            fits = stack.enter_context(encoding(domain, train, base.tokenizer, base.stop_ids))
+        if train and parts.test:
+            on_share = shares_on(open_bar("near-duplicates across the split", 100))
+            find_near_leaks(train, parts.test, findings, on_share)
+            if not any(one.kind in catalog.STRUCTURAL for one in findings.errors()):
+                find_contamination(domain.tasks, parts.train, findings)  # else there are no tasks
+        shares = languages([*train, *parts.test], findings)
+        train_lengths, test_lengths, shown = _measure(
+            recipe, domain, base, fits, findings, open_bar, num_shown=num_shown
+        )
     note_readings(recipe, parts.train, findings)
     alike = _near_duplicates(recipe, parts) if recipe.privacy and parts.train else None
     return Inspection(
@@ -126,6 +135,7 @@ def inspect(recipe: Recipe, folder: Path, open_bar: OpenBar, *, num_shown: int =
         shown=shown,
         findings=findings.all(),
         near_duplicates=alike,
+        set_keys=frozenset(recipe.data.model_fields_set),
     )
 
 
@@ -143,41 +153,58 @@ def _labels(domain: Domain) -> dict[str, dict[str, int]]:
     return {label: {name: counts[name][label] for name in parts} for label in ordered}
 
 
-def _encode(
+@dataclass(frozen=True)
+class _Base:
+    """What of a base the rows are encoded with."""
+
+    tokenizer: Any = None
+    stop_ids: frozenset[int] = frozenset()
+    error: str | None = None
+    """Why it cannot be loaded."""
+
+    @staticmethod
+    def load(recipe: Recipe, folder: Path, domain: Domain) -> _Base:
+        from finetune import checkpoint as checkpoints
+        from finetune.errors import InputError as BaseError
+
+        try:
+            base = checkpoints.resolve(recipe.base, folder)
+            checkpoints.refuse_other_kinds(base, domain.head)
+            tokenizer = checkpoints.load_tokenizer(base, prompt=recipe.adapter.prompt)
+            return _Base(tokenizer, checkpoints.stop_ids_of(base, tokenizer))
+        except BaseError as error:
+            return _Base(error=str(error))
+
+
+def _measure(
     recipe: Recipe,
-    folder: Path,
     domain: Domain,
+    base: _Base | None,
+    fits: Fits | None,
     findings: Findings,
     open_bar: OpenBar,
     *,
     num_shown: int,
 ) -> tuple[Lengths | None, Lengths | None, tuple[Shown, ...]]:
     """Measure the rows in tokens; a base that cannot be loaded is a finding."""
+    if base is None:
+        return None, None, ()
+    if base.error is not None:
+        findings.add(catalog.BASE_UNAVAILABLE, "base.checkpoint", base.error)
+        return None, None, ()
     train = (*domain.parts.train, *domain.parts.validation)
     test = domain.parts.test
-    if not train and not test:
-        return None, None, ()
-    from finetune import checkpoint as checkpoints
-    from finetune.errors import InputError as BaseError
-
-    try:
-        base = checkpoints.resolve(recipe.base, folder)
-        checkpoints.refuse_other_kinds(base, domain.head)
-        tokenizer = checkpoints.load_tokenizer(base, prompt=recipe.adapter.prompt)
-        stop_ids = checkpoints.stop_ids_of(base, tokenizer)
-    except BaseError as error:
-        findings.add(catalog.BASE_UNAVAILABLE, "base.checkpoint", str(error))
-        return None, None, ()
     bar = open_bar("rows as tokens", len(train) + len(test))
     max_length = recipe.train.max_length
     train_lengths, shown = measure(
-        *(domain, train, tokenizer, stop_ids, findings),
+        *(domain, train, base.tokenizer, base.stop_ids, findings),
         max_length=max_length,
         num_shown=num_shown,
         advance=bar,
+        fits=fits,
     )
     test_lengths, _ = measure(
-        *(domain, test, tokenizer, stop_ids, findings),
+        *(domain, test, base.tokenizer, base.stop_ids, findings),
         max_length=max_length,
         is_test=True,
         advance=bar,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from recipes.check.lean_tokenizer import lean
-from recipes.check.workers import in_chunks
+from recipes.check.workers import started
 from recipes.data import catalog
 from recipes.data.findings import Findings
 from recipes.data.split import DataRow
@@ -51,6 +52,9 @@ class Shown:
     label: str = ""
     """Of a classification row."""
 
+    control_texts: tuple[tuple[tuple[int, int], ...], ...] = ()
+    """For each run, start and end of what reads like a control token and is text of the row."""
+
 
 def measure(
     domain: Domain,
@@ -64,6 +68,7 @@ def measure(
     num_shown: int = 0,
     advance: Callable[[int], None] = lambda _: None,
     workers: int | None = None,
+    fits: Fits | None = None,
 ) -> tuple[Lengths | None, tuple[Shown, ...]]:
     """Encode rows as training does; rows that do not fit become findings.
 
@@ -78,9 +83,63 @@ def measure(
         num_shown: rows that are returned as the model reads them.
         advance: called with the number of rows done.
         workers: processes that encode; by default as many as help.
+        fits: from `encoding` of these rows, where that was started before.
 
     Returns:
         The lengths, or None where no row can be encoded; and the rows to show.
+    """
+    if fits is None:
+        with encoding(domain, rows, tokenizer, stop_ids, workers=workers) as fits:
+            return measure(
+                *(domain, rows, tokenizer, stop_ids, findings),
+                max_length=max_length,
+                is_test=is_test,
+                num_shown=num_shown,
+                advance=advance,
+                fits=fits,
+            )
+    lengths = array("q")
+    usable: list[DataRow[Any]] = []
+    num_learned = num_cut = 0
+    is_classifier = domain.head != "causal-lm"
+    for chunk, found in fits:
+        for row, fit in zip(rows[chunk.start : chunk.stop], found, strict=True):
+            if fit is None:
+                continue
+            if isinstance(fit, str):
+                findings.add(catalog.NOT_ENCODABLE, row.place, fit, row=row.id)
+                continue
+            lengths.append(fit.whole)
+            num_learned += fit.num_learned
+            num_cut += fit.num_cut > 0
+            _find_unfit(row, fit, findings, max_length=max_length, is_test=is_test)
+            if len(usable) < num_shown:
+                usable.append(row)
+        advance(len(chunk))
+    if not lengths:
+        return None, ()
+    share = 1.0 if is_classifier else num_learned / sum(lengths)
+    shown = [_shown(domain, row, tokenizer, stop_ids) for row in usable]
+    return summarize(lengths, share, num_cut), tuple(shown)
+
+
+@contextmanager
+def encoding(
+    domain: Domain,
+    rows: Sequence[DataRow[Any]],
+    tokenizer: Any,
+    stop_ids: frozenset[int],
+    *,
+    workers: int | None = None,
+) -> Iterator[Fits]:
+    """Start to encode rows as training does; many rows are encoded while other work is done.
+
+    Args:
+        domain: of the recipe.
+        rows: of one part.
+        tokenizer: of the base.
+        stop_ids: token ids at which generation ends.
+        workers: processes that encode; by default as many as help.
     """
     from finetune.errors import InputError
 
@@ -99,29 +158,8 @@ def measure(
                 found.append(str(error).removeprefix(f"row {row.id}: "))
         return found
 
-    lengths = array("q")
-    usable: list[DataRow[Any]] = []
-    num_learned = num_cut = 0
-    is_classifier = domain.head != "causal-lm"
-    for chunk, fits in in_chunks(encode, len(rows), workers=workers):
-        for row, fit in zip(rows[chunk.start : chunk.stop], fits, strict=True):
-            if fit is None:
-                continue
-            if isinstance(fit, str):
-                findings.add(catalog.NOT_ENCODABLE, row.place, fit, row=row.id)
-                continue
-            lengths.append(fit.whole)
-            num_learned += fit.num_learned
-            num_cut += fit.num_cut > 0
-            _find_unfit(row, fit, findings, max_length=max_length, is_test=is_test)
-            if len(usable) < num_shown:
-                usable.append(row)
-        advance(len(chunk))
-    if not lengths:
-        return None, ()
-    share = 1.0 if is_classifier else num_learned / sum(lengths)
-    shown = [_shown(domain, row, tokenizer, stop_ids) for row in usable]
-    return summarize(lengths, share, num_cut), tuple(shown)
+    with started(encode, len(rows), workers=workers) as fits:
+        yield fits
 
 
 class _Fit(NamedTuple):
@@ -148,13 +186,21 @@ class _Fit(NamedTuple):
         )
 
 
+Fits = Iterator[tuple[range, list[_Fit | str | None]]]
+"""Row numbers, and how each row fits: None if its label is not known, a text if it cannot be
+encoded."""
+
+
 def _shown(domain: Domain, row: DataRow[Any], tokenizer: Any, stop_ids: frozenset[int]) -> Shown:
     from finetune.encoding import marked
 
-    example = domain.encode(row.item, tokenizer, stop_ids)
-    if domain.head != "causal-lm":
-        return Shown(row.id, ((tokenizer.decode(example.input_ids), False),), row.label)
-    return Shown(row.id, tuple(marked(tokenizer, example)))
+    runs = marked(tokenizer, domain.encode(row.item, tokenizer, stop_ids))
+    return Shown(
+        row.id,
+        tuple((run.text, run.is_learned) for run in runs),
+        row.label if domain.head != "causal-lm" else "",
+        tuple(run.control_texts for run in runs),
+    )
 
 
 def find_unfit(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from finetune.cores import usable_cores
+from recipes import stops
 
 Result = TypeVar("Result")
 
@@ -23,7 +25,7 @@ CHUNK = 500
 
 _NO_THREADS = "TOKENIZERS_PARALLELISM"
 
-_work: Callable[[range], object]  # of the child process, which has it from its parent
+_work: Callable[[range], Any]  # of the child process, which has it from its parent
 
 
 def num_workers() -> int:
@@ -31,16 +33,19 @@ def num_workers() -> int:
     # on macOS libraries of the system do not survive a fork
     if sys.platform != "linux" or "fork" not in multiprocessing.get_all_start_methods():
         return 1
-    return len(os.sched_getaffinity(0))
+    return usable_cores()
 
 
-def in_chunks(
+@contextmanager
+def started(
     work: Callable[[range], Result], count: int, *, workers: int | None = None
-) -> Iterator[tuple[range, Result]]:
-    """Yield the results of a function for runs of row numbers, in order.
+) -> Iterator[Iterator[tuple[range, Result]]]:
+    """Start a function on runs of row numbers, and give its results in order.
 
     With many rows, processes are forked that share the memory of this one, so nothing but the
-    results is copied. They must not compute with torch, whose threads do not survive a fork.
+    results is copied. They work at once, while this process may do something else; results that are
+    not taken yet are kept. They must not compute with torch, whose threads do not survive a fork.
+    With few rows, this process works when a result is taken.
 
     Args:
         work: from consecutive row numbers to a result that can be pickled. What it changes is lost.
@@ -51,23 +56,22 @@ def in_chunks(
     if workers is None:
         workers = num_workers() if count >= FEWEST_ROWS else 1
     chunks = [range(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK)]
-    if workers < 2:
-        for chunk in chunks:
-            yield chunk, work(chunk)
+    if workers < 2 or not chunks:
+        yield ((chunk, work(chunk)) for chunk in chunks)
         return
-    _work = work
     gc.freeze()  # collecting garbage would write to, and so copy, the memory that is shared
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("fork"), initializer=_begin_child
     )
     try:
+        _work = work
         with _ready_to_fork():
-            results = pool.map(_run, chunks)
-        yield from zip(chunks, results, strict=True)
+            results = pool.map(_run, chunks)  # forks all of them
+        del _work
+        yield zip(chunks, results, strict=True)
     finally:
         pool.shutdown(cancel_futures=True)
         gc.unfreeze()
-        del _work
 
 
 @contextmanager
@@ -89,8 +93,8 @@ def _ready_to_fork() -> Iterator[None]:
 
 def _begin_child() -> None:
     gc.disable()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its children
+    stops.left_to_parent()
 
 
-def _run(chunk: range) -> object:
+def _run(chunk: range) -> Any:
     return _work(chunk)

@@ -367,3 +367,11 @@ def test_published_templates_that_rewrite_thoughts_train_on_every_turn(name: str
     found = learned(tokenizer, messages)
     wanted = [f"{THINKING[name].format(t)}A{i}" for i, t in enumerate(thoughts)]
     assert [re.sub("<\\W*(im_end|end.of.sentence)\\W*>$", "", one) for one in found] == wanted
+
+
+def test_white_space_that_ends_a_turn_is_of_that_turn() -> None:
+    bare = "{% for m in messages %}{{ m['content'] | replace('x', 'y') }}{% endfor %}"
+    tokenizer = tiny.make_tokenizer(chat_template=bare)
+    messages = chat("a", "b", "c", "d\n", "e", "f ")
+    turns = rendered_turns(tokenizer, messages, [1, 3, 5])
+    assert [(turn.prompt, turn.reply) for turn in turns] == [("a", "b"), ("c", "d\n"), ("e", "f ")]
