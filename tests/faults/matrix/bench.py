@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from recipes.data.personal_data import key_file
 from tests import tiny
-from tests.cli import METRIC, write_recipe
+from tests.cli import METRIC, write_recipe, write_rows
 from tests.faults.matrix import results
-from tests.faults.matrix.cells import RUN, Kind, Row, Stage
+from tests.faults.matrix.cells import KEY, REDACTED, RUN, Kind, Row, Stage
 from tests.faults.matrix.child import Command
 from tests.faults.matrix.processes import Ended, Running, Server
 
@@ -206,6 +207,8 @@ class Bench:
         sections = PRIVATE if self._is_private else PLAIN
         base = self.world / "base"
         write_recipe(self.world, self._kind, base, gate={"accuracy": accuracy}, **sections)
+        key_file.write(self.world / KEY, {"<EMAIL_1>": ("ada@example.com",)})
+        write_rows(self.world / REDACTED, [{"text": f"<EMAIL_1> wrote {i}"} for i in range(20)])
         for line in (
             "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem",
             "pkey -in key.pem -pubout -out key.pub",

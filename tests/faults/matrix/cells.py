@@ -53,6 +53,8 @@ class Row:
 
 _INPUTS = (RECIPE, ROWS, "base")
 
+REDACTED, KEY = "redacted.jsonl", "customers.key.json"
+
 ROWS_OF_TABLE = (
     Row("check", "check", (RECIPE,), damaged=_INPUTS, num_kills=6),
     Row("plan", "plan", (RECIPE,), damaged=_INPUTS, num_kills=6),
@@ -61,6 +63,13 @@ ROWS_OF_TABLE = (
         "init",
         ("qa", "--data", ROWS, "-o", "new.yaml"),
         damaged=(ROWS,),
+        num_kills=6,
+    ),
+    Row(
+        "restore",
+        "restore",
+        (REDACTED, "--key", KEY, "-o", "restored.jsonl"),
+        damaged=(REDACTED, KEY),
         num_kills=6,
     ),
     Row(
@@ -223,6 +232,8 @@ def details(row: Row, fault: Fault, files: tuple[str, ...]) -> Iterator[str]:
         targets = [name for name in (ROWS, "base/model.safetensors") if _reads(row, name)]
         if row.damaged_from == "finished" or row.starts_from == "finished":
             targets += [f"{RUN}/adapter/adapter_model.safetensors", f"{RUN}/record.json"]
+        if row.verb == "restore":
+            targets = [REDACTED, KEY]
         if row.verb == "verify":
             targets = ["release/model.safetensors", "release/merge.json"]
         for target in targets:
@@ -243,4 +254,6 @@ def details(row: Row, fault: Fault, files: tuple[str, ...]) -> Iterator[str]:
 
 
 def _reads(row: Row, name: str) -> bool:
-    return row.verb not in ("verify", "audit", "init") or (name == ROWS and row.verb == "init")
+    if row.verb == "init":
+        return name == ROWS
+    return row.verb not in ("verify", "audit", "restore")

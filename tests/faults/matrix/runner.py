@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
@@ -34,6 +35,11 @@ class Result:
     code: str
     """What was tried: a hash of the four packages' sources."""
 
+    commit: str
+    """The commit that was checked out."""
+
+    date: str
+
 
 def version() -> str:
     """Return a hash over the sources of the product; a result holds for these."""
@@ -58,7 +64,9 @@ def read(path: Path) -> list[Result]:
     found: dict[tuple[str, str, str], Result] = {}
     for line in path.read_text().splitlines() if path.is_file() else []:
         values = json.loads(line)
-        result = Result(**values | {"outcome": Outcome(values["outcome"])})
+        result = Result(
+            **{"commit": "", "date": ""} | values | {"outcome": Outcome(values["outcome"])}
+        )
         found[result.row, result.fault, result.detail] = result
     return list(found.values())
 
@@ -111,7 +119,7 @@ def attempts(
     bench: Bench, row: Row, fault: Fault, done: Sequence[Result] = (), *, every: int = 1
 ) -> Iterator[Result]:
     """Try what a cell has left to try, or every so-many-th of it, and yield each result."""
-    code = version()
+    code, at = version(), commit()
     known = {(r.row, r.fault, r.detail) for r in done if r.code == code}
     files = bench.files_of(row)
     for detail in islice(details(row, fault, files), 0, None, every):
@@ -131,6 +139,8 @@ def attempts(
             seconds=round(time.monotonic() - began, 2),
             cpu_seconds=round(bench.cpu_seconds - cpu_before, 2),
             code=code,
+            commit=at,
+            date=str(datetime.now(UTC).date()),
         )
 
 
