@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = runner.read(chosen.results)
     _show(results, runner.version(), time.monotonic() - began)
     if chosen.write is not None:
-        chosen.write.write_text(table.page(results, runner.version()), encoding="utf-8")
+        chosen.write.write_text(table.page(results), encoding="utf-8")
         print(chosen.write)
     return int(any(r.outcome is Outcome.FAILED for r in results))
 

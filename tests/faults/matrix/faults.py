@@ -223,7 +223,9 @@ def _change_before(bench: Bench, row: Row, fault: Fault, detail: str) -> Verdict
     bench.restore(row.damaged_stage)
     path = bench.world / detail
     # the message speaks of what a change means for the run
-    more = {ROWS: ("the rows have changed",), RECIPE: ("other settings",)}.get(detail, ())
+    settings = ("other settings",)
+    meant = {ROWS: ("the rows have changed",), RECIPE: settings, f"{RUN}/resolved.yaml": settings}
+    more = meant.get(detail, ())
     match fault:
         case Fault.TRUNCATED:
             os.truncate(path, path.stat().st_size // 2)

@@ -19,6 +19,8 @@ VOLATILE = frozenset(
         "timestamp",
         "serialNumber",
         "resumed_from",
+        "training_notes",  # of interruptions
+        "commit",  # says whether a file of the checkout was edited meanwhile
         "payload",
         "sig",
         "record",  # hash of a record with its times

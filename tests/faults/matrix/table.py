@@ -5,11 +5,10 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from importlib.metadata import version
 
 from tests.faults.matrix.cells import ROWS_OF_TABLE, Fault, Row, faults_of
-from tests.faults.matrix.runner import Result, commit
+from tests.faults.matrix.runner import Result
 from tests.faults.matrix.verdicts import Outcome
 
 MEANING = {
@@ -40,15 +39,9 @@ MEANING = {
 }
 
 
-def page(results: Sequence[Result], code: str) -> str:
-    """Return the page of the results on one state of the sources.
-
-    Args:
-        results: of all tries; those on other sources are left out.
-        code: `runner.version` of the sources.
-    """
-    current = [result for result in results if result.code == code]
-    counted = Counter(result.outcome for result in current)
+def page(results: Sequence[Result]) -> str:
+    """Return the page of the results of all tries, whatever sources they were made on."""
+    counted = Counter(result.outcome for result in results)
     verbs = [row for row in ROWS_OF_TABLE if row.name == row.verb]
     others = [row for row in ROWS_OF_TABLE if row.name != row.verb]
     lines = [
@@ -61,8 +54,7 @@ def page(results: Sequence[Result], code: str) -> str:
         "private training, which draws other noise each time, the set of files and `assay audit` "
         "are held instead.",
         "",
-        f"{sum(counted.values()) - counted[Outcome.SKIPPED]} tries on "
-        f"{datetime.now(UTC).date()}, commit {commit()} (sources {code}), Python "
+        f"{counted.total() - counted[Outcome.SKIPPED]} tries, {_when(results)}, Python "
         f"{platform.python_version()}, torch {version('torch')}, transformers "
         f"{version('transformers')}, {platform.system()} {platform.machine()}: "
         f"{counted[Outcome.SURVIVED]} survived, {counted[Outcome.EXPLAINED]} explained, "
@@ -73,14 +65,15 @@ def page(results: Sequence[Result], code: str) -> str:
         "- **explained** (second number): exit code 2, 3, 4 or 5 and one message that names what "
         "is wrong, no traceback, and nothing in the run was touched. With the fault gone, the same "
         "command ends as it should.",
-        "- a dash: not tried.",
+        "- **failed** (third number, where there is one): none of these; each is listed below.",
+        "- not run: it has not been tried yet.",
         "",
-        *_table(verbs, current),
+        *_table(verbs, results),
         "",
         "The table is of question answering. A private training, an audit of it, and runs of the "
         "other two recipes:",
         "",
-        *_table(others, current),
+        *_table(others, results),
         "",
         "## The faults",
         "",
@@ -90,7 +83,8 @@ def page(results: Sequence[Result], code: str) -> str:
         "of a finished one else), of the release for `verify`, and of recipe, rows and base for "
         "the commands that read nothing else.",
         "",
-        *_skipped(current),
+        *_failures(results),
+        *_skipped(results),
         "## Again",
         "",
         "```",
@@ -117,9 +111,26 @@ def _table(rows: Sequence[Row], results: Sequence[Result]) -> Iterable[str]:
 def _cell(row: Row, fault: Fault, results: Sequence[Result]) -> str:
     counted = Counter(r.outcome for r in results if (r.row, r.fault) == (row.name, fault.value))
     if not counted.total() - counted[Outcome.SKIPPED]:
-        return "–"  # noqa: RUF001 (a dash)
+        return "not run"
     text = f"{counted[Outcome.SURVIVED]} / {counted[Outcome.EXPLAINED]}"
     return f"{text} / **{counted[Outcome.FAILED]} failed**" if counted[Outcome.FAILED] else text
+
+
+def _when(results: Sequence[Result]) -> str:
+    """Return on which days and commits the tries were made, in words."""
+    by_commit = Counter((result.date, result.commit) for result in results)
+    return ", ".join(f"{count} on {day} at {at}" for (day, at), count in by_commit.items())
+
+
+def _failures(results: Sequence[Result]) -> Iterable[str]:
+    failures = [result for result in results if result.outcome is Outcome.FAILED]
+    if failures:
+        yield "## What failed"
+        yield ""
+        for one in failures:
+            first = one.reason.strip().splitlines()[0][:200]
+            yield f"- `{one.row}`, {one.fault}, {one.detail}: {first}"
+        yield ""
 
 
 def _skipped(results: Sequence[Result]) -> Iterable[str]:
