@@ -34,36 +34,31 @@ def bench(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return Bench(server, folder, "qa", is_private=False)
 
 
-def mended_by(branch: str) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, reason=f"until {branch} is merged")
-
-
 CHECKPOINT = "runs/a-run/checkpoints/newest/optimizer.pt"
 
 
 @pytest.mark.parametrize(
     ("row", "fault", "detail"),
     [
-        pytest.param("train", Fault.KILL, "operation 0.6", marks=mended_by("e-training")),
-        pytest.param("train", Fault.SIGTERM, "operation 0.5", marks=mended_by("f-stops")),
+        ("train", Fault.KILL, "operation 0.6"),
+        ("train", Fault.SIGTERM, "operation 0.5"),
         ("train", Fault.SIGINT, "operation 0.5"),
-        pytest.param("train", Fault.FULL_DISK, "150 kB free", marks=mended_by("f-stops")),
-        pytest.param("check", Fault.MEMORY, "1 MB more", marks=mended_by("f-stops")),
+        ("train", Fault.FULL_DISK, "150 kB free"),
+        ("check", Fault.MEMORY, "1 MB more"),
         ("init", Fault.READ_ONLY, "the folder"),
-        ("train", Fault.SECOND, "operation 0.5"),
+        ("restore", Fault.SECOND, "operation 0.5"),
         ("train", Fault.BETWEEN, cells.ROWS),
         ("check", Fault.DURING, f"{cells.ROWS} at operation 0.9"),
-        pytest.param("train", Fault.TRUNCATED, CHECKPOINT, marks=mended_by("e-training")),
-        pytest.param("train", Fault.EMPTIED, CHECKPOINT, marks=mended_by("e-training")),
-        pytest.param("train", Fault.DELETED, CHECKPOINT, marks=mended_by("e-training")),
-        pytest.param("train", Fault.FLIPPED, CHECKPOINT, marks=mended_by("e-training")),
+        ("train", Fault.TRUNCATED, CHECKPOINT),
+        ("train", Fault.EMPTIED, CHECKPOINT),
+        ("train", Fault.DELETED, CHECKPOINT),
+        ("train", Fault.FLIPPED, CHECKPOINT),
         pytest.param("eval", Fault.SWAPPED, "runs/a-run/eval/base/report.json",
-                     marks=[pytest.mark.slow, mended_by("c-identity")]),
+                     marks=pytest.mark.slow),
         ("plan", Fault.NO_BASE, "base"),
-        pytest.param("eval", Fault.OTHER_BASE, "base/model.safetensors",
-                     marks=[pytest.mark.slow, mended_by("c-identity")]),
+        ("train", Fault.OTHER_BASE, "base/model.safetensors"),
         ("plan", Fault.CACHE, "cache"),
-        pytest.param("check", Fault.STREAMS, "stdout no reader", marks=mended_by("f-stops")),
+        ("check", Fault.STREAMS, "stdout no reader"),
     ],
 )  # fmt: skip
 def test_a_command_survives_a_fault_or_explains_it(
