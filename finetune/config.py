@@ -37,6 +37,11 @@ class CheckpointConfig(Settings):
     quantization: Literal["nf4", "none"] = "nf4"
     """`nf4`: 4-bit NormalFloat, double quantisation (Dettmers et al. 2023); or `none`."""
 
+    pooling: Literal["auto", "model", "mean", "cls"] = "auto"
+    """Encoders: how a text's vectors become one. `mean` of all tokens, `cls` (the first), or
+    `model`, transformers' own class; `auto` takes what the base's Sentence-Transformers files say,
+    else `model`."""
+
     chat_template: str | None = None
     """File with a chat template (Jinja) to use in place of the base's own, relative to the recipe.
     It is part of the base: merged models have it, and an adapter is refused on another one. Not

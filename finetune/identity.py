@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 TOKENIZER_FILES = (
@@ -23,6 +23,16 @@ TOKENIZER_FILES = (
     "added_tokens.json",
     "chat_template.jinja",
 )
+
+_SENTENCE_FILES = (
+    "modules.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
+    "2_Dense/config.json",
+    "2_Dense/model.safetensors",
+)
+"""Of a pooled classifier's folder (`finetune.sentence_folder`), which has all of them. A folder
+without the head among them is a base, whose pooling the recipe decides."""
 
 _IDENTITY = re.compile(r"sha256:[0-9a-f]{64}")
 _ALSO = ("config.json", "generation_config.json", "model.safetensors.index.json")
@@ -51,13 +61,15 @@ def identity(folder: Path) -> str:
     base takes minutes; a file that was touched is hashed anew, and so is one that was replaced by
     a copy that keeps the old one's time.
     """
-    files = sorted(p for p in folder.iterdir() if _is_part(p.name))
-    marks = [(p.name, str(p.resolve()), *_marks_of_change(p.stat())) for p in files]
+    files = {p.name: p for p in folder.iterdir() if _is_part(p.name)}
+    files |= {name: folder / name for name in _SENTENCE_FILES if (folder / name).is_file()}
+    files = {name: files[name] for name in sorted(_parts(files))}
+    marks = [(n, str(p.resolve()), *_marks_of_change(p.stat())) for n, p in files.items()]
     key = hashlib.sha256(json.dumps(marks).encode()).hexdigest()
     remembered = cache_folder() / "identities" / key
     if remembered.is_file() and _IDENTITY.fullmatch(known := remembered.read_text()):
         return known  # a file that a crash left empty says nothing
-    found = identity_of({p.name: sha256_file(p) for p in files})
+    found = identity_of({name: sha256_file(path) for name, path in files.items()})
     remembered.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=remembered.parent, delete=False) as stream:
         stream.write(found)
@@ -71,8 +83,14 @@ def identity_of(hashes: Mapping[str, str]) -> str:
     It is the SHA-256 of lines ``NAME HASH``, one for each file that decides an answer, in the
     names' order; a file that decides none (a card, a proof) may be among them and does not count.
     """
-    lines = [f"{name} {hashes[name]}\n" for name in sorted(hashes) if _is_part(name)]
+    lines = [f"{name} {hashes[name]}\n" for name in sorted(_parts(hashes))]
     return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _parts(names: Collection[str]) -> list[str]:
+    """Return the names that decide an answer: those of a pooled head where there is one."""
+    of_head = _SENTENCE_FILES if _SENTENCE_FILES[-1] in names else ()
+    return [name for name in names if _is_part(name) or name in of_head]
 
 
 def _is_part(name: str) -> bool:

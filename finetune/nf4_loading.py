@@ -23,6 +23,8 @@ from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 from transformers.utils.quantization_config import QuantizationMethod
 
 from finetune import nf4
+from finetune.encoder_kinds import is_inside
+from finetune.encoders import head_modules
 from finetune.errors import InputError, IntegrityError
 from finetune.quantization import Quantization, layer_fingerprint, quantize_as
 
@@ -130,6 +132,12 @@ class NF4Quantizer(Bnb4BitHfQuantizer):  # type: ignore[misc]
     ) -> None:
         config = self.quantization_config
         left = [name for name, module in model.named_modules() if config.leaves(module)]
+        # transformers spares only a decoder's head by itself
+        left += [
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear) and is_inside(name, head_modules(model))
+        ]
         if left:
             config.llm_int8_skip_modules = [
                 *get_keys_to_not_convert(model),

@@ -101,7 +101,7 @@ def _as_asked(run: Run, domain: Domain, model: Any, tokenizer: Any, target: Targ
         tokenizer,
         domain.labels,
         is_multi_label=domain.is_multi_label,
-        max_length=run.recipe.train.max_length,
+        max_length=checkpoints.longest(tokenizer, run.recipe.train.max_length),
         cache=_cache(run, target),
     )
 

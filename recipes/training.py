@@ -331,4 +331,5 @@ def load_base(run: Run, folder: Path, domain: Domain) -> checkpoints.Base:
         is_multi_label=domain.is_multi_label,
         prompt=recipe.adapter.prompt,
         held_as=held_as(run),
+        pooling=recipe.base.pooling,
     )
