@@ -84,6 +84,11 @@ class AdapterConfig(Settings):
     in "{text}\\nIn short, the customer wants to". It goes with the tokenizer into the merged model.
     """
 
+    head_start: Literal["auto", "probe", "zero", "random"] = "auto"
+    """Encoders: where the layer with the classes begins. `probe` at a logistic regression on the
+    frozen encoder's features (refused when private: it would release the rows without noise),
+    `zero`, or `random`. `auto`: `probe`, and `zero` when private."""
+
     use_rslora: bool = False
     """Rank-stabilised scaling alpha / sqrt(rank) (Kalajdzievski 2023, arXiv:2312.03732)."""
 

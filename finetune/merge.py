@@ -61,8 +61,9 @@ def merge(
         into: ``dequantised``: the weights that the adapter was trained on, as its record says;
             ``original``: the files' own weights, which is another model if that was 4-bit.
         storage: ``auto``: an encoder's own type; else the base's own 16-bit type, in which its
-            activations are known to stay in range; a base in float32 or float16 becomes float16 if all its weights are within
-            6e4, else bfloat16. Or one of the two by name; ``float16`` keeps three bits more.
+            activations are known to stay in range; a decoder in float32 or float16 becomes float16
+            if all its weights are within 6e4, else bfloat16. Or one of the two by name;
+            ``float16`` keeps three bits more.
 
     Raises:
         IntegrityError: if the base is not the adapter's, if its 4-bit codes come out otherwise
@@ -280,7 +281,7 @@ def _write_weights(
             return attempt(getattr(torch, storage)), "asked for"
         except BeyondFloat16 as error:
             raise InputError(f"{error}; leave out --storage float16") from None
-    if record.encoder is not None and torch.float32 in own:
+    if adapter and adapter.record.encoder and torch.float32 in own:
         return attempt(torch.float32), "an encoder keeps its base's own type: it is small"
     if torch.bfloat16 in own:  # also one that keeps its embedding in float32
         why = "the base's own type, in which its activations are known to stay in range"

@@ -252,7 +252,7 @@ def _rows_bar(open_bar: Callable[[str, int], Bar], num_rows: int) -> Callable[[i
 
     def on_rows(num: int) -> None:
         nonlocal bar
-        bar = bar or open_bar("blocks that are not trained", num_rows)
+        bar = bar or open_bar("what is not trained, once for each row", num_rows)
         bar.advance(num)
 
     return on_rows
