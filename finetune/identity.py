@@ -24,12 +24,15 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
 )
 
-_SENTENCE_FILES = (
+DENSE_WEIGHTS = "2_Dense/model.safetensors"
+"""The head of a pooled classifier, as Sentence-Transformers loads it."""
+
+SENTENCE_FILES = (
     "modules.json",
     "sentence_bert_config.json",
     "1_Pooling/config.json",
     "2_Dense/config.json",
-    "2_Dense/model.safetensors",
+    DENSE_WEIGHTS,
 )
 """Of a pooled classifier's folder (`finetune.sentence_folder`), which has all of them. A folder
 without the head among them is a base, whose pooling the recipe decides."""
@@ -62,7 +65,7 @@ def identity(folder: Path) -> str:
     a copy that keeps the old one's time.
     """
     files = {p.name: p for p in folder.iterdir() if _is_part(p.name)}
-    files |= {name: folder / name for name in _SENTENCE_FILES if (folder / name).is_file()}
+    files |= {name: folder / name for name in SENTENCE_FILES if (folder / name).is_file()}
     files = {name: files[name] for name in sorted(_parts(files))}
     marks = [(n, str(p.resolve()), *_marks_of_change(p.stat())) for n, p in files.items()]
     key = hashlib.sha256(json.dumps(marks).encode()).hexdigest()
@@ -89,7 +92,7 @@ def identity_of(hashes: Mapping[str, str]) -> str:
 
 def _parts(names: Collection[str]) -> list[str]:
     """Return the names that decide an answer: those of a pooled head where there is one."""
-    of_head = _SENTENCE_FILES if _SENTENCE_FILES[-1] in names else ()
+    of_head = SENTENCE_FILES if DENSE_WEIGHTS in names else ()
     return [name for name in names if _is_part(name) or name in of_head]
 
 

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from finetune.encoder_kinds import POOLED_HEAD, Pooling
 from finetune.errors import IntegrityError
+from finetune.identity import DENSE_WEIGHTS
 
 POOLING = "1_Pooling/config.json"
 DENSE = "2_Dense/config.json"
-HEAD = "2_Dense/model.safetensors"
 MODULES = "modules.json"
 LENGTH = "sentence_bert_config.json"
 
@@ -38,7 +38,7 @@ def write(folder: Path, pooling: Pooling, head: dict[str, Tensor], max_length: i
     for name, values in _settings(pooling, head, max_length).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    save_file(_as_dense(head), folder / HEAD, metadata={"format": "pt"})
+    save_file(_as_dense(head), folder / DENSE_WEIGHTS, metadata={"format": "pt"})
 
 
 def check(folder: Path, pooling: Pooling, head: dict[str, Tensor], max_length: int) -> None:
@@ -50,12 +50,12 @@ def check(folder: Path, pooling: Pooling, head: dict[str, Tensor], max_length: i
     for name, values in _settings(pooling, head, max_length).items():
         if json.loads((folder / name).read_text(encoding="utf-8")) != values:
             raise IntegrityError(f"{folder / name} does not describe the model beside it")
-    wanted, found = _as_dense(head), load_file(folder / HEAD)
+    wanted, found = _as_dense(head), load_file(folder / DENSE_WEIGHTS)
     if wanted.keys() != found.keys() or not all(
         found[name].dtype == tensor.dtype and bool((found[name] == tensor).all())
         for name, tensor in wanted.items()
     ):
-        raise IntegrityError(f"{folder / HEAD} is not the head of the model beside it")
+        raise IntegrityError(f"{folder / DENSE_WEIGHTS} is not the head of the model beside it")
 
 
 def _as_dense(head: dict[str, Tensor]) -> dict[str, Tensor]:
