@@ -211,6 +211,7 @@ def _check_record(path: Path, record: AdapterRecord, values: Mapping[str, Any]) 
         != (None, None)
         and not (
             record.head == "sequence-classification"
+            and isinstance(record.encoder, str)
             and record.encoder in ENCODERS
             and record.pooling in get_args(Pooling)
         ),
