@@ -60,7 +60,7 @@ def evaluate_base(run: Run, domain: Domain, narrator: Narrator) -> Report:
 
 def _by_similarity(run: Run, domain: Domain, target: Target) -> SimilarityClassifier:
     """Return an encoder base as a classifier that knows nothing but the labels' names."""
-    base = load_base(run.recipe, checkpoints.resolve(run.recipe.base, run.source), domain)
+    base = load_base(run, base_folder(run), domain)
     max_length = checkpoints.longest(base.tokenizer, run.recipe.train.max_length)
 
     def embed(texts: Sequence[str], progress: Progress) -> NDArray[np.float64]:

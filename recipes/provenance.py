@@ -58,6 +58,7 @@ def begin(source: Path, recipe: Recipe, base: Base, parts: DataSplit[Any]) -> di
                 if recipe.base.chat_template
                 else {}
             ),
+            **({"pooling": base.pooling} if base.pooling else {}),
         },
         "quantization": base.quantization.kind,
         "data": {"files": manifest["files"], "fingerprint": manifest["fingerprint"]},
