@@ -7,10 +7,8 @@ safetensors are read, and no code that comes with a checkpoint is run.
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import json
-import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -40,6 +38,7 @@ from finetune.adapter_files import CLASSIFIERS, template_digest, template_of
 from finetune.adapter_files import CONFIG as ADAPTER_CONFIG
 from finetune.adapter_files import WEIGHTS as ADAPTER_WEIGHTS
 from finetune.adapter_files import Head as Head  # what others know it by
+from finetune.cache import cache_folder as cache_folder
 from finetune.config import CheckpointConfig
 from finetune.encoder_kinds import (
     ENCODERS,
@@ -53,17 +52,18 @@ from finetune.encoder_kinds import (
 from finetune.encoders import head_modules, pooled_class
 from finetune.errors import InputError, IntegrityError
 from finetune.identity import TOKENIZER_FILES as TOKENIZER_FILES
-from finetune.identity import cache_folder as cache_folder
 from finetune.identity import identity as identity
 from finetune.identity import sha256_file as sha256_file
+from finetune.machine import compute_dtype as compute_dtype
+from finetune.machine import device as device
+from finetune.machine import prepare_cpu as prepare_cpu
+from finetune.machine import refuse_4bit
 from finetune.nf4_loading import NF4Config
 from finetune.quantization import VERSION, Quantization, dtype_name, guard_linear4bit
 from finetune.quantization import record as quantization_record
 from finetune.settings_that_run import settings_that_run
 from finetune.template_file import with_template
 from finetune.tensor_files import TensorFile, open_weights, read_strict_json
-
-_PROCESSOR = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -277,59 +277,6 @@ def refuse_other_kinds(folder: Path, head: Head) -> None:
         )
 
 
-def device() -> torch.device:
-    """Return the accelerator that training and evaluation run on, or the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h; see mallopt(3)
-
-
-def prepare_cpu(num_threads: int | None) -> None:
-    """Let torch use ``num_threads`` (None: the cores that this process may use), without denormals.
-
-    Call it before any other work of torch, because its worker threads inherit the setting. As a
-    model learns, most of its gradients shrink below the smallest normal float, and a processor
-    computes with such numbers many times slower.
-
-    And what is freed stays with the process, where the C library is glibc. By itself it gives the
-    activations of each micro-batch back to the kernel and asks for them again at the next, in
-    pages of 4 KB: up to 670,000 page faults were counted in one step of 16 rows, and 2 s of its 27.
-    """
-    torch.set_flush_denormal(True)
-    torch.set_num_threads(num_threads or len(os.sched_getaffinity(0)))
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "gnu_get_libc_version"):
-        # Setting either ends the adjustment of both. Blocks above 32 MB, the most that it takes,
-        # are mapped one by one and given back, as before.
-        libc.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
-        libc.mallopt(_M_TRIM_THRESHOLD, -1)  # never
-
-
-def compute_dtype() -> torch.dtype:
-    """Return bfloat16 where the hardware multiplies it fast, else float32."""
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    is_fast = _multiplies_bfloat16_fast(_PROCESSOR.read_text()) if _PROCESSOR.is_file() else False
-    return torch.bfloat16 if is_fast else torch.float32
-
-
-def _multiplies_bfloat16_fast(cpuinfo: str) -> bool:
-    """Say whether products in bfloat16 are faster than in float32, from the text of ``_PROCESSOR``.
-
-    Intel's AMX multiplies bfloat16 many times faster, and AMD's avx512_bf16 twice as fast. Intel's
-    avx512_bf16 does not, where AMX is missing or a virtual machine hides it: measured on two
-    cores, half the speed of float32 in matrix products, three quarters in training.
-    """
-    found = dict(re.findall(r"^(flags|vendor_id)\s*:(.*)$", cpuinfo, re.MULTILINE))
-    flags = set(found.get("flags", "").split())
-    return "amx_bf16" in flags or (
-        "avx512_bf16" in flags and found.get("vendor_id", "").strip() == "AuthenticAMD"
-    )
-
-
 def load_tokenizer(folder: Path, *, prompt: str | None = None) -> Any:
     """Load the tokenizer of a checkpoint folder, with a padding token and a chat template.
 
@@ -389,13 +336,15 @@ def copy_tokenizer(folder: Path, out: Path, *, prompt: str | None) -> None:
     template = tokenizer.chat_template
     # several by name are a mapping, are not changed, and stand in the files that were copied
     if isinstance(template, str) and template_digest(template) != template_of(folder):
-        (out / "chat_template.jinja").write_text(template, encoding="utf-8")
+        (out / "chat_template.jinja").write_text(template, encoding="utf-8", newline="\n")
 
 
 def stop_ids_of(folder: Path, tokenizer: Any) -> frozenset[int]:
     """Return the token ids at which generation ends, from a checkpoint's files."""
     path = folder / "generation_config.json"
-    named = json.loads(path.read_text()).get("eos_token_id") if path.is_file() else None
+    named = (
+        json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+    )
     many = [named] if isinstance(named, int) else list(named or [])
     return frozenset({*many, tokenizer.eos_token_id} - {None})
 
@@ -440,10 +389,11 @@ def load(
     merge_record.refuse_misuse(folder, quantization)
     dtype = dtype or compute_dtype()
     options: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
-    if torch.cuda.is_available():
+    if device().type != "cpu":
         options["device_map"] = {"": device()}
     held = held_as if held_as and held_as.kind == quantization else Quantization(quantization)
     if quantization == "nf4":
+        refuse_4bit()
         options["quantization_config"] = NF4Config(held, dtype)
     tokenizer = load_tokenizer(folder, prompt=prompt)
     kind: Any = AutoModelForCausalLM

@@ -11,16 +11,17 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from finetune import scratch as scratches
+from finetune.cache import cache_folder, prepare_to_cache
 from finetune.encoder_kinds import ENCODERS, Pooling, is_inside, kind_of, stated_pooling
 from finetune.errors import InputError
-from finetune.identity import TOKENIZER_FILES, cache_folder, identity, sha256_file
+from finetune.identity import TOKENIZER_FILES, identity, sha256_file
 from finetune.tensor_files import WEIGHTS
 
 MADE_FROM = "made_from.json"
@@ -70,9 +71,9 @@ def store(source: Path) -> Path:
     folder = cache_folder() / "bases" / f"{source.name}-encoder{_FORM}-{_digest(source)}"
     if (folder / MADE_FROM).is_file():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    prepare_to_cache(folder)
+    with scratches.beside(folder) as scratch:
+        scratch.mkdir()
         _write(source, scratch)
         for file in scratch.iterdir():
             file.chmod(0o644)
@@ -82,8 +83,6 @@ def store(source: Path) -> Path:
         except OSError:
             if not (folder / MADE_FROM).is_file():  # else another process was first
                 raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 
@@ -128,7 +127,7 @@ def _write(source: Path, out: Path) -> None:
         "source": identity(source),
         "pooling": stated_pooling(source),
     }
-    (out / MADE_FROM).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    (out / MADE_FROM).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8", newline="\n")
 
 
 def _complete_tokenizer(source: Path, out: Path) -> None:

@@ -14,8 +14,6 @@ be evaluated and merged.
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from finetune.identity import cache_folder, sha256_file
+from finetune import scratch as scratches
+from finetune.cache import cache_folder, prepare_to_cache
+from finetune.identity import sha256_file
 from finetune.quantization import VERSION
 
 
@@ -41,9 +41,9 @@ def materialize(path: Path, version: int = VERSION) -> Path:
     folder = folder_of(path, version)
     if (folder / "config.json").is_file():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    prepare_to_cache(folder)
+    with scratches.beside(folder) as scratch:
+        scratch.mkdir()
         model: Any = AutoModelForCausalLM.from_pretrained(
             path.parent,
             gguf_file=path.name,
@@ -69,8 +69,6 @@ def materialize(path: Path, version: int = VERSION) -> Path:
         except OSError:
             if not (folder / "config.json").is_file():  # else another process was first
                 raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 
@@ -98,4 +96,6 @@ def narrowest(tensor: Tensor) -> Tensor:
 
 def _compute_in_bfloat16(path: Path) -> None:
     config = json.loads(path.read_text(encoding="utf-8")) | {"dtype": "bfloat16"}
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8", newline="\n"
+    )

@@ -6,14 +6,7 @@ import gc
 
 import torch
 
-_WORDS = (
-    "DefaultCPUAllocator: can't allocate memory",
-    "DefaultCPUAllocator: not enough memory",  # on Windows
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "MPS backend out of memory",
-)
-"""Of errors that torch has no class for."""
+from finetune.room import no_memory
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -23,9 +16,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("a bug"))
         (True, False)
     """
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
+    return isinstance(error, torch.OutOfMemoryError) or no_memory(error)
 
 
 def in_words(error: BaseException) -> str:

@@ -59,7 +59,9 @@ class WholeCheckpoints(Trainer):  # type: ignore[misc] # transformers ships no t
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             since_log = {"sum": self._tr_loss.item(), "last_logged": self._globalstep_last_logged}
-            (checkpoint / LOSS_SINCE_LOG).write_text(json.dumps(since_log))
+            (checkpoint / LOSS_SINCE_LOG).write_text(
+                json.dumps(since_log), encoding="utf-8", newline="\n"
+            )
             resume.seal(checkpoint)
             resume.keep_newest(folder, NUM_CHECKPOINTS, best=self.state.best_global_step)
         self.save_seconds = time.monotonic() - began
@@ -72,7 +74,7 @@ class WholeCheckpoints(Trainer):  # type: ignore[misc] # transformers ships no t
         """
         if self._resume_folder is None or not (self._resume_folder / LOSS_SINCE_LOG).is_file():
             return
-        since_log = json.loads((self._resume_folder / LOSS_SINCE_LOG).read_text())
+        since_log = json.loads((self._resume_folder / LOSS_SINCE_LOG).read_text(encoding="utf-8"))
         self._tr_loss += since_log["sum"]
         self._globalstep_last_logged = since_log["last_logged"]
 

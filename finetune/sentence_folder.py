@@ -37,7 +37,9 @@ def write(folder: Path, pooling: Pooling, head: dict[str, Tensor], max_length: i
     """
     for name, values in _settings(pooling, head, max_length).items():
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        (folder / name).write_text(
+            json.dumps(values, indent=2) + "\n", encoding="utf-8", newline="\n"
+        )
     save_file(_as_dense(head), folder / DENSE_WEIGHTS, metadata={"format": "pt"})
 
 

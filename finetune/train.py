@@ -25,11 +25,12 @@ from trl import SFTConfig
 
 from finetune import adapter as adapters
 from finetune import head_start
-from finetune.checkpoint import Base, prepare_cpu
+from finetune.checkpoint import Base
 from finetune.config import AdapterConfig, TrainConfig
 from finetune.encoding import Example, collate
 from finetune.errors import InputError, IntegrityError, OutOfMemory
 from finetune.frozen_blocks import num_frozen, run_once
+from finetune.machine import device, prepare_cpu, refuse_float64
 from finetune.memory import in_words, is_out_of_memory
 from finetune.resume import newest_whole
 from finetune.schedule import Schedule, num_epochs, plain_schedule
@@ -80,7 +81,7 @@ def _attention_for(model: Any, examples: Sequence[Example]) -> Iterator[None]:
     """
     before = model.config._attn_implementation
     is_short = max(len(e.input_ids) for e in examples) <= 512
-    if is_short and not torch.cuda.is_available() and before == "sdpa":
+    if is_short and device().type == "cpu" and before == "sdpa":
         model.get_base_model().set_attn_implementation("eager")
     try:
         yield
@@ -150,6 +151,8 @@ def train(
         raise InputError("there is no row to train on")
     if adapter.whiten_head and base.head != "sequence-classification":
         raise InputError("adapter.whiten_head: only the classification recipe trains a head")
+    if adapter.whiten_head:
+        refuse_float64("adapter.whiten_head")
     prepare_cpu(config.num_threads)
     set_seed(config.seed)
     model = adapters.inject(base, adapter)
@@ -272,7 +275,7 @@ def _trainer(
     callbacks: list[TrainerCallback] = [watch]
     if config.early_stopping is not None and held_back:
         callbacks.append(EarlyStoppingCallback(config.early_stopping))
-    on_gpu = torch.cuda.is_available()
+    on_gpu = device().type != "cpu"
     max_tokens = config.max_tokens_per_micro_batch
     if max_tokens == "auto":
         max_tokens = 8192 if on_gpu else 1024

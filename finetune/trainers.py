@@ -291,6 +291,9 @@ class ChatTrainer(BatchSteps, SFTTrainer):  # type: ignore[misc]
         """Log without trl's own averages, which this trainer does not collect."""
         Trainer.log(self, logs, start_time)
 
+    def _send_telemetry(self) -> None:
+        """Nothing: see `finetune.outside`."""
+
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Nothing: the card is written at the end, from evidence."""
 

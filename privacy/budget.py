@@ -16,19 +16,23 @@ known from their fingerprints. Use one file for each data set.
 """
 
 import dataclasses
-import fcntl
 import math
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from privacy import accountant, chain
-from privacy.errors import BudgetSpent, LedgerError
+from privacy.errors import BudgetSpent, LedgerError, PrivacyError
 from privacy.plan import BudgetConfig, DPPlan
 
 _SCHEMA = 1
+_MOST_SECONDS = 60.0  # to wait for another run, which is done with an account in milliseconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -328,9 +332,38 @@ def _reservation(line: dict[str, Any]) -> Reservation:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Let one run at a time look at the account and write to it."""
+    """Let one run at a time look at the account and write to it.
+
+    Raises:
+        PrivacyError: naming the process that has held the account all the while.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock")
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    name = f".{path.name}.lock"
+    holder = path.with_name(f"{name}.holder")  # Windows lets nobody read a file that is locked
+    lock = FileLock(path.with_name(name))
+    try:
+        lock.acquire(timeout=_MOST_SECONDS)
+    except Timeout:
+        raise PrivacyError(
+            f"another run has held the account {path} for {_MOST_SECONDS:g} s ({_read(holder)}); "
+            "wait for it or end it, and give the same command again"
+        ) from None
+    try:
+        with suppress(OSError):
+            since = datetime.now(UTC).isoformat(timespec="seconds")
+            holder.write_text(
+                f"process {os.getpid()} on {socket.gethostname()}, since {since}",
+                encoding="utf-8",
+                newline="\n",
+            )
         yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _read(holder: Path) -> str:
+    try:
+        return holder.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return "which one is not known"

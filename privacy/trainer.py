@@ -333,7 +333,9 @@ class PrivateSteps(_Trainer):  # type: ignore[misc]
         """
         Path(output_dir).mkdir(parents=True, exist_ok=True)
         stamp = {"head": self.ledger.head, "charge": self.ledger.charged}
-        (Path(output_dir) / LEDGER_HEAD).write_text(json.dumps(stamp))
+        (Path(output_dir) / LEDGER_HEAD).write_text(
+            json.dumps(stamp), encoding="utf-8", newline="\n"
+        )
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Nothing: a resumed run draws afresh."""
@@ -358,7 +360,7 @@ def check_ledger_head(checkpoint: str | os.PathLike[str], ledger: Ledger) -> Non
     """
     path = Path(checkpoint) / LEDGER_HEAD
     try:
-        stamp = json.loads(path.read_text())
+        stamp = json.loads(path.read_text(encoding="utf-8"))
         head, charge = stamp["head"], stamp["charge"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LedgerError(

@@ -20,7 +20,7 @@ from recipes import contaminated, sources
 from recipes.console import Narrator
 from recipes.errors import InputError
 from recipes.evaluating import cache_of
-from recipes.files import locked
+from recipes.locks import locked
 from recipes.targets import Asked, Loaded, Quantization, resolve
 
 _DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -22,10 +22,10 @@ from finetune import features
 from finetune import merge as merging
 from finetune.encoder_kinds import ENCODERS, kind_of
 from finetune.quantization import dtype_name
+from recipes import documents
 from recipes.classification import ZERO_SHOT
 from recipes.console import Narrator
 from recipes.domains import Domain
-from recipes.files import read_json
 from recipes.run import Run, base_folder, held_as
 from recipes.training import load_base
 
@@ -91,7 +91,7 @@ def evaluate_adapter(run: Run, domain: Domain, narrator: Narrator) -> Report:
 def evaluate_merged(run: Run, domain: Domain, narrator: Narrator) -> Report:
     """Evaluate the merged folder as a stranger would load it."""
     folder = run.folder / "merged"
-    record = read_json(folder / merging.MERGE_RECORD)
+    record = documents.merge(folder)
     target = Target(
         "merged",
         base=record["base"],

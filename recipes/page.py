@@ -16,11 +16,12 @@ from eval.report import Candidate, Page, Privacy, render_html
 from eval.stats import Difference
 from eval.task import Report, Sample
 from privacy.audit import statement
-from recipes import approvals, shortfall
-from recipes.decisions import DECISION
+from recipes import approvals, documents, shortfall
+from recipes.documents import DECISION
 from recipes.domains import Domain
 from recipes.evaluating import differences
-from recipes.files import read_json, write_text
+from recipes.files import write_text
+from recipes.provenance import memory_text
 from recipes.run import Run, checked_ledger
 
 NOT_RECORDED = "not recorded"
@@ -44,7 +45,7 @@ def page_of(run: Run, domain: Domain) -> Page:
     candidates = tuple(
         candidate(run, KIND_NAMES[kind], kind, differences(run, domain, kind)) for kind in kinds
     )
-    record = read_json(run.folder / "record.json")
+    record = documents.record(run.folder)
     return Page(
         title=f"{run.recipe.name}: {run.recipe.recipe} recipe",
         summary=_summary(run, record),
@@ -67,7 +68,7 @@ def candidate(
     """Return one column of a page."""
     report = harness.read_report(run.folder / "eval" / kind)
     log = run.folder / "training.jsonl"
-    record = read_json(run.folder / "record.json")
+    record = documents.record(run.folder)
     decision, approval = _decision(run, kind)
     return Candidate(
         name=name,
@@ -168,7 +169,7 @@ def _decision(run: Run, kind: str) -> tuple[Decision | None, str]:
     path = run.folder / "eval" / kind / DECISION
     if not path.is_file():
         return None, ""
-    said = read_json(path)
+    said = documents.decision(path)
     return Decision.from_json(said), approvals.in_words(said) if "policy" in said else ""
 
 
@@ -228,7 +229,7 @@ def provenance_of(record: Mapping[str, Any]) -> dict[str, str]:
         "rows": ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in record["rows"].items()),
         "seed": f"{record['seed']} (split, order, first values)",
         "started": record["started"],
-        "machine": f"{record['machine']['cores']} cores, {record['machine']['memory_gb']} GB, "
+        "machine": f"{record['machine']['cores']} cores, {memory_text(record['machine'])}, "
         + (", ".join(record["machine"]["gpus"]) or "no GPU"),
         "versions": ", ".join(f"{k} {v}" for k, v in record["versions"].items()),
     }
@@ -239,7 +240,7 @@ def _proof(run: Run) -> dict[str, str]:
     path = run.folder / "merged" / "merge.json"
     if not path.is_file():
         return {}
-    merged = read_json(path)
+    merged = documents.merge(path.parent)
     proof = merged.get("proof", {})
     shown = {
         "merged into": merged["into"],

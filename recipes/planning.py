@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from recipes.config import Recipe
+from recipes.printing import Printer
 
 
 def plan(recipe: Recipe, folder: Path) -> dict[str, Any]:
@@ -73,4 +73,4 @@ def show_plan(planned: Mapping[str, Any]) -> None:
     for name, value in (planned["privacy"] or {"privacy": "none"}).items():
         shown = f"{value:.6g}" if isinstance(value, float) else str(value)
         table.add_row(name.replace("_", " "), shown)
-    Console(highlight=False).print(table)
+    Printer().print(table)

@@ -16,6 +16,7 @@ from recipes.data import personal_data
 from recipes.errors import InputError
 from recipes.evidence import Evidence
 from recipes.files import write_json, write_text
+from recipes.provenance import memory_text
 from recipes.report_sources import OFFICER, Sources, Stated
 
 
@@ -351,7 +352,7 @@ def _software(from_: Sources) -> fields.Software:
         machine = record["machine"]
         told = (
             f"{machine.get('system')}, {machine.get('processor')}, {machine.get('cores')} cores, "
-            f"{machine.get('memory_gb')} GB, {', '.join(machine.get('gpus', ())) or 'no GPU'}"
+            f"{memory_text(machine)}, {', '.join(machine.get('gpus', ())) or 'no GPU'}"
         )
         hardware = Known(value=told, source=f"{from_.evidence.name_of('record.json')}: machine")
     return fields.Software(

@@ -14,11 +14,13 @@ from finetune import adapter_files
 from finetune import checkpoint as checkpoints
 from finetune import merge as merging
 from finetune.config import CheckpointConfig
+from finetune.errors import IntegrityError
 from finetune.quantization import VERSION
 from finetune.quantization import Quantization as Held
+from recipes import documents
 from recipes.errors import InputError
-from recipes.files import read_json
 from recipes.run import base_folder, open_run
+from recipes.run_agreement import hold
 
 Quantization = Literal["nf4", "none"]
 
@@ -52,7 +54,12 @@ class Asked:
                 "adapter", identity, adapter=merging.adapter_identity(self.adapter), **how
             )
         if (self.on.folder / merging.MERGE_RECORD).is_file():
-            record = read_json(self.on.folder / merging.MERGE_RECORD)
+            record = documents.merge(self.on.folder)
+            if record["identity"] != identity:
+                raise IntegrityError(
+                    f"{self.on.folder} is {identity}, and its {merging.MERGE_RECORD} is about "
+                    f"{record['identity']}; take the folder that was merged, or merge again"
+                )
             return Target("merged", record["base"], record["adapter"], identity, **how)
         return Target("base", identity, **how)
 
@@ -82,6 +89,7 @@ def resolve(
         if (path / "resolved.yaml").is_file():
             run = open_run(path)
             folder = base_folder(run)
+            hold(run, merged=False, kinds=(), base=folder)
             adapted.append(_adapter(run.recipe.name, path / "adapter", folder, quantization))
         elif (path / "adapter_config.json").is_file():
             if base is None or named is None:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from finetune import checkpoint as checkpoints
+from finetune import merge as merging
 from finetune.encoding import Example, weigh_classes
+from finetune.machine import refuse_float64
 from finetune.train import TrainResult, train
 from finetune.watch import StepInfo
 from privacy.ledger import verify
@@ -19,7 +21,7 @@ from privacy.plan import DPPlan, make_plan
 from privacy.provable import mechanism_of
 from privacy.refusals import refused
 from privacy.trainer_refusals import refuse_processes
-from recipes import config, planting, provenance, shortfall
+from recipes import config, documents, planting, provenance, shortfall
 from recipes.check.lengths import find_unfit
 from recipes.config import Recipe
 from recipes.console import Bar, Narrator, shares_on
@@ -31,6 +33,7 @@ from recipes.errors import InputError, Problem, Problems
 from recipes.files import read_json, write_json, write_text
 from recipes.private_rule import private_rule
 from recipes.run import RECORD, Run, base_folder, held_as, refuse_other_base
+from recipes.run_agreement import hold
 
 NOTES = "training_notes"
 """Of a record: what somebody should know of how the training went, in sentences."""
@@ -43,11 +46,14 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
     refuse_other_rows(run, domain)
     refuse_other_base(run, folder)
     if (run.folder / "adapter").is_dir() and (run.folder / RECORD).is_file():
+        hold(run, merged=False, kinds=(), base=folder)
+        write_text(run.folder / "resolved.yaml", config.dump(recipe))  # its card may have changed
         narrator.say(f"trained already: {run.folder / 'adapter'}")
         _tidy(run)
         return
     _refuse_missing_trackers(recipe.train.report_to)
     if recipe.privacy:
+        refuse_float64("a private run")
         refuse_processes()
     alike = _find_near_leaks(run, domain, narrator)
     base = load_base(run, folder, domain)
@@ -64,7 +70,7 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
     if planted:
         examples += planted.examples
     write_text(run.folder / "resolved.yaml", config.dump(recipe))
-    write_json(run.folder / "data.json", domain.parts.manifest())
+    write_json(run.folder / documents.MANIFEST, domain.parts.manifest())
     record = provenance.begin(run.source, recipe, base, domain.parts)
     notes = _Notes(run.folder / RECORD, narrator)
     # at once, or a crash in between would let a resumed run toss its coins again
@@ -109,7 +115,8 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
         )
     # what the ledger's own chain cannot show: that lines are missing at its end
     head = {"ledger_head": verify(run.ledger).head} if plan else {}
-    provenance.add(run.folder / RECORD, "training", asdict(result) | head)
+    made = {"adapter": merging.adapter_identity(run.folder / "adapter")}
+    provenance.add(run.folder / RECORD, "training", asdict(result) | head | made)
     _tidy(run)
     narrator.say(_trained(result))
     if plan and (fewer := shortfall.in_words(result.num_steps, plan.steps)):
@@ -206,10 +213,9 @@ def refuse_other_rows(run: Run, domain: Domain) -> None:
     Raises:
         InputError: if they have.
     """
-    manifest = run.folder / "data.json"
-    if not manifest.is_file():
+    if not (run.folder / documents.MANIFEST).is_file():
         return
-    before, now = read_json(manifest), domain.parts.manifest()
+    before, now = documents.manifest(run.folder), domain.parts.manifest()
     parts = ("fingerprint", "train", "validation", "test")
     # a corrected label or answer shows in the hash of its file alone
     hashes = [sorted(values["files"].values()) for values in (before, now)]

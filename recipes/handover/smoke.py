@@ -168,6 +168,7 @@ def _smoke_classes(
             capture_output=True,
             text=True,
             timeout=timeout_seconds,
+            encoding="utf-8",
         )
     except subprocess.TimeoutExpired:
         raise IntegrityError(f"{folder}: {how} had no answer in time") from None

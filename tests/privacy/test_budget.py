@@ -4,15 +4,17 @@ import dataclasses
 import json
 import multiprocessing
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from privacy import accountant
+from privacy import accountant, budget
 from privacy.budget import Account, Witness, check, read, reserve
-from privacy.errors import BudgetSpent, LedgerError
+from privacy.errors import BudgetSpent, LedgerError, PrivacyError
 from privacy.ledger import Ledger
 from privacy.plan import BudgetConfig, DPPlan
 
@@ -115,6 +117,34 @@ def test_two_runs_at_once_cannot_both_take_what_is_left(path: Path, plan: DPPlan
         taken = pool.starmap(_reserve_one, [(path, plan, limit, run) for run in "ab"])
     assert sorted(taken) == [False, True]
     assert len(read(path).reservations) == 1
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from privacy import budget
+with budget._locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_run_that_keeps_the_account_to_itself_is_named_and_its_lock_ends_with_it(
+    path: Path, plan: DPPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "_MOST_SECONDS", 0.1)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(PrivacyError, match=rf"{path}.*process {other.pid} on .*since 20"):
+            reserve(path, config(path, 30), plan, run="a", name="a", data="sha256:d")
+        assert not path.exists()
+        other.kill()
+        other.wait()
+    reserve(path, config(path, 30), plan, run="a", name="a", data="sha256:d")
+    assert list(path.parent.glob("*.holder")) == []
 
 
 def test_runs_that_protect_another_unit_do_not_add_up(path: Path, plan: DPPlan) -> None:

@@ -76,17 +76,22 @@ def test_each_line_is_forced_to_the_disk_and_a_new_files_name_too(
     assert forced[2:] == [(path.stat().st_ino, path.stat().st_size)]
 
 
-def test_a_full_disk_stops_the_run_and_the_torn_line_is_found(
+def test_a_full_disk_stops_the_run_whose_ledger_stays_whole_and_goes_on(
     path: Path, plan: DPPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = begin(path, plan, charges=1)
     write = os.write
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", lambda file, line: write(file, line[:9]))
-        with pytest.raises(LedgerError, match="a part of a line only; is it full"):
+        with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
             ledger.charge(2)
-    with pytest.raises(LedgerError, match="line 3: torn"):
-        verify(path)
+        new = path.with_name("new.jsonl")
+        with pytest.raises(OSError, match=f"No space left on device: '{new}'"):
+            begin(new, plan)
+        assert not new.exists()
+    assert verify(path).steps_charged == 1
+    begin(path, plan).charge(2)
+    assert verify(path).steps_charged == 2
 
 
 @pytest.mark.parametrize(
