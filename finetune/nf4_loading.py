@@ -17,7 +17,12 @@ from torch import Tensor, nn
 from transformers import BitsAndBytesConfig
 from transformers.integrations.bitsandbytes import Bnb4bitQuantize
 from transformers.pytorch_utils import Conv1D
-from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.auto import (
+    AUTO_QUANTIZATION_CONFIG_MAPPING,
+    AUTO_QUANTIZER_MAPPING,
+    register_quantization_config,
+    register_quantizer,
+)
 from transformers.quantizers.base import get_keys_to_not_convert
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 from transformers.utils.quantization_config import QuantizationMethod
@@ -29,6 +34,11 @@ from finetune.errors import InputError, IntegrityError
 from finetune.quantization import Quantization, layer_fingerprint, quantize_as
 
 _METHOD = "assay_nf4"
+
+
+# transformers refuses a second registration, and this module may be loaded anew
+AUTO_QUANTIZATION_CONFIG_MAPPING.pop(_METHOD, None)
+AUTO_QUANTIZER_MAPPING.pop(_METHOD, None)
 
 
 @register_quantization_config(_METHOD)
