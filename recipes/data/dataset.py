@@ -167,9 +167,7 @@ def read_data(
                 parsed = parse(row, config, unique, note)
             except RowError as error:
                 if isinstance(error, MissingColumn) and has_header(path):
-                    raise InputError(
-                        f"{path}: {error}. {_how_to_read(reading.files[-1])}"
-                    ) from None
+                    raise InputError(f"{path}: {error}. {how_to_read(reading.files[-1])}") from None
                 note(error.kind, str(error))
                 continue
             if not is_owned:
@@ -201,7 +199,7 @@ def data_row(
     return made, len(whole)
 
 
-def _how_to_read(read: FileRead) -> str:
+def how_to_read(read: FileRead) -> str:
     """Return how a table was read, and what to set where that was wrong."""
     settings = {"csv": "delimiter, data.header_row", "tsv": "delimiter, data.header_row"}
     ways = settings.get(read.kind, "sheet, data.header_row" if read.sheet is not None else "")
