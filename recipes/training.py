@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from finetune import checkpoint as checkpoints
 from finetune.encoding import Example, weigh_classes
@@ -390,7 +390,23 @@ def _charge_account(
     provenance.add(run.folder / RECORD, "account", {"file": config.file, "head": account.head})
 
 
-def load_base(recipe: Recipe, folder: Path, domain: Domain) -> checkpoints.Base:
+class OutputHead(Protocol):
+    """What comes out of a model: a domain's, or what the record of an adapter says."""
+
+    @property
+    def head(self) -> checkpoints.Head:
+        """Of words or of classes."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Classes of a classification head, in the order of its outputs."""
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether several labels may hold at once."""
+
+
+def load_base(recipe: Recipe, folder: Path, domain: OutputHead) -> checkpoints.Base:
     """Load the base with the head that the recipe trains."""
     from transformers import set_seed
 
