@@ -7,14 +7,20 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from eval import harness
+from eval.model import Reply
+from eval.scores import without_text
 from eval.task import Sample
+from recipes.errors import InputError
 from recipes.predicting import predictor
+from recipes.predicting.abstaining import read_abstention
+from recipes.predicting.target import open_target
 from recipes.release.ship import ship
 from tests.cli import Done, assay_here, flip_a_byte, rows_of, write_rows
 from tests.recipes.predicting.runs import evaluated, make_run, unanswered
@@ -415,3 +421,65 @@ def test_a_release_predicts_and_one_that_was_changed_does_not(
     flip_a_byte(release / "model.safetensors")
     done = assay_here("predict", release, "What?", "--context", "x", folder=tmp_path)
     assert (done.code, "changed: model.safetensors" in done.said) == (5, True)
+
+
+def test_several_labels_may_hold_at_once(tiny_base: Path, tmp_path: Path) -> None:
+    rows = [
+        {"id": f"m{i}", "text": f"{row['text']} {i}", "labels": [row["label"], "all"][: 1 + i % 2]}
+        for i, row in enumerate(rows_of("classification"))
+    ]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    run = make_run(tmp_path, "classification", tiny_base)
+    found = {row["id"]: row for row in predict_rows(run, rows, tmp_path)}
+    for name, sample in evaluated(run, "classification").items():
+        assert " | ".join(found[name]["labels"]) == sample.prediction
+        likely = [label for label, p in found[name]["probabilities"].items() if p >= 0.5]
+        assert found[name]["labels"] == likely
+    done = assay_here("predict", run, "my card", folder=tmp_path)
+    assert (done.code, len(done.out.splitlines())) == (0, 1)
+
+
+def test_the_candidate_of_a_merge_into_the_original_is_its_merged_model(
+    classifier: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(classifier, tmp_path / "first-original")
+    assert open_target(run).kind == "adapter"
+    record = json.loads((run / "record.json").read_text())
+    candidate = {"candidate": {"of": "first", "into": "original"}}
+    (run / "record.json").write_text(json.dumps(record | candidate))
+    target = open_target(run)
+    assert (target.kind, target.evaluation) == ("merged", run / "eval" / "merged")
+
+
+def test_auto_needs_no_text_of_the_samples_as_a_release_holds_them(
+    classifier: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(classifier, tmp_path / "a-run")
+    target = replace(open_target(run / "merged"), kind="release")
+    assert target.evaluation is not None
+    samples = [Sample(f"s{i}", "a", "a", {"confidence": 0.9}, correct=True) for i in range(100)]
+    harness.write_samples(target.evaluation, "classification", without_text(samples))
+    report = target.evaluation / "report.json"
+    values = json.loads(report.read_text())
+    values["tasks"]["classification"]["n"] = 99
+    report.write_text(json.dumps(values))
+    with pytest.raises(InputError, match="has 100 samples, and its report is of 99"):
+        read_abstention("auto", 0.05, target)
+    values["tasks"]["classification"]["n"] = 100
+    report.write_text(json.dumps(values))
+    found = read_abstention("auto", 0.05, target)
+    assert found is not None
+    assert (found.below, "Every row gets its label" in found.describe()) == (0.0, True)
+
+
+def test_a_thought_that_does_not_end_is_no_reply(
+    a_run: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def think(_: Any, prompts: list[str], **__: Any) -> list[list[str]]:
+        return [[Reply("", "<think>so")], [Reply("yes", "<think>so</think>yes")]][: len(prompts)]
+
+    run = a_run("chat")
+    monkeypatch.setattr(predictor.LanguageModel, "generate", think)
+    found = predict_rows(run, [{"prompt": "a"}, {"prompt": "b"}], tmp_path)
+    assert [row["reply"] for row in found] == [None, "yes"]
+    assert "thought does not end" in found[0]["problem"]
