@@ -80,7 +80,7 @@ class Cache:
             try:
                 entry = json.loads(line)
                 self._known[entry["key"]] = entry["value"]
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue  # torn by a kill: that request is asked again
 
 

@@ -100,7 +100,8 @@ class Classifier:
         pad_id = self.model.config.get_text_config().pad_token_id
         ids_BT, mask_BT = pad(tokens, pad_id or 0, self.model.device)
         with inference(self.model):
-            logits_BC = self.model(input_ids=ids_BT, attention_mask=mask_BT).logits.double()
+            logits_BC = self.model(input_ids=ids_BT, attention_mask=mask_BT).logits
+        logits_BC = logits_BC.cpu().double()  # there: Apple's GPU has no float64
         p_BC = logits_BC.sigmoid() if self.is_multi_label else logits_BC.softmax(1)
         return [[finite(p) for p in row] for row in p_BC.tolist()]
 

@@ -68,6 +68,36 @@ def formulas(models: Sequence[Evaluated], tasks: Sequence[Task] = ()) -> Formula
     return Formulas(metrics, unknown)
 
 
+def contradictions(model: Evaluated, metrics: Mapping[str, Sequence[Metric]]) -> list[str]:
+    """Return where a report is not what its samples make, by formulas that are known apart from it.
+
+    Args:
+        model: as its evaluation left it.
+        metrics: by task, those whose formulas a task gives; a mean that was found because it gives
+            a report's value back says nothing against that report.
+    """
+    problems = []
+    for task, result in model.report.tasks.items():
+        samples = list(model.samples.get(task, ()))
+        if len(samples) != result.n:
+            problems.append(
+                f"{task}: the report is on {result.n} items, and {len(samples)} lie there"
+            )
+            continue
+        for metric in metrics.get(task, ()):
+            said = result.metrics.get(metric.name)
+            if said is None or not samples:
+                continue
+            seen = metric.compute(samples)
+            is_same = math.isclose(seen, said.value, rel_tol=_SAME, abs_tol=_SAME)
+            if not is_same and not (math.isnan(seen) and math.isnan(said.value)):
+                problems.append(
+                    f"{task}/{metric.name}: the report says {said.value:.6g}, and its items make "
+                    f"{seen:.6g}"
+                )
+    return problems
+
+
 def every_pair(
     models: Sequence[Evaluated], metrics: Mapping[str, Sequence[Metric]]
 ) -> dict[tuple[int, int], Differences]:

@@ -20,7 +20,7 @@ import json
 import re
 import secrets
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -50,6 +50,10 @@ class ControlTokens:
     def find(self, text: str) -> tuple[str, ...]:
         """Return the control strings in a text, in order of appearance, each once."""
         return tuple(dict.fromkeys(self._strings.findall(text)))
+
+    def matches(self, text: str) -> Iterator[re.Match[str]]:
+        """Yield each place where a text has a control string."""
+        return self._strings.finditer(text)
 
     def escape(self, text: str, *, is_followed: bool = True) -> str:
         """Return a text from which no control token is made.

@@ -152,7 +152,14 @@ def contradictions(tasks: Sequence[Task], folder: Path) -> list[str]:
                 f"version {task.version} on {task.fingerprint}"
             )
             continue
-        seen = _result(task, read_samples(folder, name))
+        samples = read_samples(folder, name)
+        if len(samples) != task.num_items:
+            problems.append(
+                f"task {name}: {_samples_path(folder, name)} holds {len(samples)} samples, and the "
+                f"task has {task.num_items} items"
+            )
+            continue
+        seen = _result(task, samples)
         if (said.family, said.n) != (seen.family, seen.n):
             problems.append(
                 f"task {name}: the report says {said.n} items of {said.family}, and there are "
@@ -289,7 +296,7 @@ def _write(path: Path, text: str) -> None:
     """Write a file so that it is there as a whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
+    with temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -7,6 +7,7 @@ overridable. Rules on privacy, on evidence and on digests cannot: they have no s
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Literal
@@ -238,7 +239,8 @@ class GatePolicy(_Asked):
                 near = difflib.get_close_matches(name, EVIDENCE, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(EVIDENCE)}"
                 raise ValueError(f"{name!r} is no evidence; {hint} (or name FILE.json:key)")
-            if file.startswith(("/", "~")) or ".." in file.split("/"):
+            parts = re.split(r"[/\\]", file)  # on Windows both divide a path
+            if file.startswith("~") or not parts[0] or ".." in parts:
                 raise ValueError(f"{name!r} leaves the run folder; name a file in it")
         return names
 

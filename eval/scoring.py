@@ -400,5 +400,6 @@ def _gather(
             for start in range(0, len(logits_BV), _NORMS_AT_ONCE)
         ]
     )
-    values_N = logits_BV[rows_N, targets_N].double() - norms_B.double()[rows_N]
+    # in float64 on the processor: Apple's GPU has no such numbers
+    values_N = logits_BV[rows_N, targets_N].cpu().double() - norms_B[rows_N].cpu().double()
     return values_N, logits_BV.argmax(1)[rows_N] == targets_N

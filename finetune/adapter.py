@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 
+from finetune import scratch as scratches
 from finetune.adapter_files import (
     CONFIG,
     HEADS,
@@ -226,9 +226,8 @@ def save(model: Any, base: Base, folder: Path, *, init_folder: Path | None = Non
         init_folder: a PiSSA adapter as it was before training. The saved adapter is then a plain
             LoRA of twice the rank on the unchanged base (Meng et al. 2024, section 3).
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with scratches.beside(folder) as scratch:
+        scratch.mkdir()
         options = {"path_initial_model_for_weight_conversion": str(init_folder)}
         with warnings.catch_warnings():
             warnings.filterwarnings(
@@ -250,15 +249,15 @@ def save(model: Any, base: Base, folder: Path, *, init_folder: Path | None = Non
             "chat_template": template_digest(base.tokenizer.chat_template),
             "prompt": base.prompt,
         }
-        (scratch / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+        (scratch / RECORD).write_text(
+            json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8", newline="\n"
+        )
         for file in scratch.iterdir():
             file.chmod(0o644)
         if folder.exists():
             shutil.rmtree(folder)
         scratch.rename(folder)
         folder.chmod(0o755)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _adapted_layers(model: Any) -> list[str]:
@@ -272,12 +271,12 @@ def _clean_config(path: Path) -> None:
     peft holds the targets in a set, whose order is another in every process; the same training must
     leave the same files.
     """
-    config = json.loads(path.read_text())
+    config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = None
     config["target_modules"] = sorted(config["target_modules"])
     # not what stands in a pattern: the first of its keys that fits a layer holds
     config = {key: config[key] for key in sorted(config)}
-    path.write_text(json.dumps(config, indent=2) + "\n")
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
 def check_base(folder: Path, base: Base) -> None:
@@ -293,8 +292,8 @@ def check_base(folder: Path, base: Base) -> None:
         raise IntegrityError(
             f"the adapter {folder} was trained on {quantization.kind} weights "
             f"{quantization.codes or '(unquantised)'}, and this base is loaded as "
-            f"{base.quantization.kind} {base.quantization.codes or '(unquantised)'}; "
-            "load it with the same base.quantization and the same library"
+            f"{base.quantization.kind} {base.quantization.codes or '(unquantised)'}; load it with "
+            "the same base.quantization, as the adapter's record says (checkpoint.load(held_as=))"
         )
     if record.prompt != base.prompt:
         raise IntegrityError(

@@ -23,7 +23,7 @@ import numpy as np
 
 from finetune.config import TEXT
 from finetune.errors import InputError, IntegrityError
-from finetune.quantization import Quantization
+from finetune.quantization import VERSION, Quantization
 from finetune.tensor_files import TensorFile, open_file, read_strict_json, shown
 
 Head = Literal["causal-lm", "sequence-classification"]
@@ -144,6 +144,7 @@ def read_record(folder: Path) -> AdapterRecord:
         quantization = dict(values["quantization"])
         for key in ("modules", "layer_codes"):
             quantization[key] = tuple(quantization.get(key, ()))
+        quantization.setdefault("version", 1)
         record = AdapterRecord(
             base=values["base"],
             head=values["head"],
@@ -177,6 +178,8 @@ def _check_record(path: Path, record: AdapterRecord, values: Mapping[str, Any]) 
         "quantization.kind is neither nf4 nor none": held.kind not in ("nf4", "none"),
         "it was quantised in other blocks than ours": (held.block_size, held.is_double)
         != (64, True),
+        f"quantization.version is not 1 to {VERSION}, and may be a newer program's": held.version
+        not in range(1, VERSION + 1),
         "compute_dtype is none that we train in": held.compute_dtype
         not in ("bfloat16", "float16", "float32"),
         "nf4 without its codes, or codes without nf4": (held.kind == "nf4")

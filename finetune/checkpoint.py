@@ -1,19 +1,16 @@
 """Where a base comes from, what it is (its hash), and how it is loaded in 4-bit.
 
 A base is always a local folder of safetensors in the end: a Hub id is a snapshot in the Hub's own
-cache, and a GGUF file is dequantised once into this program's cache. Only safetensors are read,
-and no code that comes with a checkpoint is run.
+cache, and a GGUF file is dequantised once into this program's cache (`finetune.gguf_base`). Only
+safetensors are read, and no code that comes with a checkpoint is run.
 """
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import json
-import os
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,9 +23,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    BitsAndBytesConfig,
     GenerationConfig,
-    GgufConfig,
 )
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -36,25 +31,28 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
 
-from finetune import chat_template, merge_record
+from finetune import chat_template, gguf_base, merge_record
 from finetune import prompt as prompts
 from finetune.adapter_files import CLASSIFIERS, template_digest, template_of
 from finetune.adapter_files import CONFIG as ADAPTER_CONFIG
 from finetune.adapter_files import WEIGHTS as ADAPTER_WEIGHTS
 from finetune.adapter_files import Head as Head  # what others know it by
+from finetune.cache import cache_folder as cache_folder
 from finetune.config import CheckpointConfig
 from finetune.errors import InputError, IntegrityError
 from finetune.identity import TOKENIZER_FILES as TOKENIZER_FILES
-from finetune.identity import cache_folder as cache_folder
 from finetune.identity import identity as identity
 from finetune.identity import sha256_file as sha256_file
-from finetune.quantization import Quantization, dtype_name, guard_linear4bit
+from finetune.machine import compute_dtype as compute_dtype
+from finetune.machine import device as device
+from finetune.machine import prepare_cpu as prepare_cpu
+from finetune.machine import refuse_4bit
+from finetune.nf4_loading import NF4Config
+from finetune.quantization import VERSION, Quantization, dtype_name, guard_linear4bit
 from finetune.quantization import record as quantization_record
 from finetune.settings_that_run import settings_that_run
 from finetune.template_file import with_template
 from finetune.tensor_files import TensorFile, open_weights, read_strict_json
-
-_PROCESSOR = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -77,31 +75,33 @@ class Base:
     """What the tokenizer puts around a classifier's texts; see `finetune.prompt`."""
 
 
-def resolve(config: CheckpointConfig, source: Path = Path()) -> Path:
+def resolve(config: CheckpointConfig, source: Path = Path(), *, version: int = VERSION) -> Path:
     """Return the local folder of safetensors that ``config.checkpoint`` names.
 
     Args:
         config: names the checkpoint, and perhaps a chat template in place of its own.
         source: folder that the path of the chat template is relative to.
+        version: how the numbers of a GGUF file are read; that of an adapter's record, if the folder
+            is to be the base that the adapter was trained on (`Quantization.version`).
 
     Raises:
         InputError: if there is no such checkpoint, if it holds no safetensors, if a Hub id comes
             without a pinned revision, if it is not cached and the Hub cannot be reached, or if
             the chat template cannot be read.
     """
-    folder = _resolve(config)
+    folder = _resolve(config, version)
     if config.chat_template is None:
         return folder
     return with_template(folder, source / Path(config.chat_template).expanduser())
 
 
-def _resolve(config: CheckpointConfig) -> Path:
+def _resolve(config: CheckpointConfig, version: int) -> Path:
     name = config.checkpoint
     if name.startswith("package:"):
-        return _from_file(_file_in_package(name.removeprefix("package:")), config)
+        return _from_file(_file_in_package(name.removeprefix("package:")), config, version)
     path = Path(name).expanduser() if name.startswith("~/") else Path(name)
     if path.suffix == ".gguf" or path.is_file():
-        return _from_file(path, config)
+        return _from_file(path, config, version)
     if path.is_dir():
         _refuse_revision(config)
         return _checked_folder(path.resolve())
@@ -122,11 +122,13 @@ def _refuse_revision(config: CheckpointConfig) -> None:
         )
 
 
-def _from_file(path: Path, config: CheckpointConfig) -> Path:
+def _from_file(path: Path, config: CheckpointConfig, version: int) -> Path:
     _refuse_revision(config)
     if not path.is_file():
         raise InputError(f"base.checkpoint: there is no file {path}")
-    return materialize_gguf(path) if path.suffix == ".gguf" else _checked_folder(path.parent)
+    if path.suffix == ".gguf":
+        return gguf_base.materialize(path, version)
+    return _checked_folder(path.parent)
 
 
 def _file_in_package(name: str) -> Path:
@@ -247,99 +249,6 @@ def refuse_other_kinds(folder: Path, head: Head) -> None:
         )
 
 
-def materialize_gguf(path: Path) -> Path:
-    """Dequantise a GGUF file once into a 16-bit safetensors folder in the cache; return the folder.
-
-    The folder is named by the file's content, written under a temporary name and renamed, so it is
-    either absent or whole, and two processes that make it at once agree.
-    """
-    digest = sha256_file(path)
-    folder = cache_folder() / "bases" / f"{path.stem}-{digest[:16]}"
-    if (folder / "config.json").is_file():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path.parent,
-            gguf_file=path.name,
-            dtype=torch.bfloat16,
-            quantization_config=GgufConfig(dequantize=True),
-            local_files_only=True,
-        )
-        # transformers would store the packed file's quantisation although none is left
-        model.hf_quantizer = None
-        if hasattr(model.config, "quantization_config"):
-            del model.config.quantization_config
-        model.config.name_or_path = path.stem
-        model.save_pretrained(scratch)
-        tokenizer = AutoTokenizer.from_pretrained(
-            path.parent, gguf_file=path.name, local_files_only=True
-        )
-        tokenizer.save_pretrained(scratch)
-        try:
-            scratch.rename(folder)
-        except OSError:
-            if not (folder / "config.json").is_file():  # else another process was first
-                raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return folder
-
-
-def device() -> torch.device:
-    """Return the accelerator that training and evaluation run on, or the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h; see mallopt(3)
-
-
-def prepare_cpu(num_threads: int | None) -> None:
-    """Let torch use ``num_threads`` (None: the cores that this process may use), without denormals.
-
-    Call it before any other work of torch, because its worker threads inherit the setting. As a
-    model learns, most of its gradients shrink below the smallest normal float, and a processor
-    computes with such numbers many times slower.
-
-    And what is freed stays with the process, where the C library is glibc. By itself it gives the
-    activations of each micro-batch back to the kernel and asks for them again at the next, in
-    pages of 4 KB: up to 670,000 page faults were counted in one step of 16 rows, and 2 s of its 27.
-    """
-    torch.set_flush_denormal(True)
-    torch.set_num_threads(num_threads or len(os.sched_getaffinity(0)))
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "gnu_get_libc_version"):
-        # Setting either ends the adjustment of both. Blocks above 32 MB, the most that it takes,
-        # are mapped one by one and given back, as before.
-        libc.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
-        libc.mallopt(_M_TRIM_THRESHOLD, -1)  # never
-
-
-def compute_dtype() -> torch.dtype:
-    """Return bfloat16 where the hardware multiplies it fast, else float32."""
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    is_fast = _multiplies_bfloat16_fast(_PROCESSOR.read_text()) if _PROCESSOR.is_file() else False
-    return torch.bfloat16 if is_fast else torch.float32
-
-
-def _multiplies_bfloat16_fast(cpuinfo: str) -> bool:
-    """Say whether products in bfloat16 are faster than in float32, from the text of ``_PROCESSOR``.
-
-    Intel's AMX multiplies bfloat16 many times faster, and AMD's avx512_bf16 twice as fast. Intel's
-    avx512_bf16 does not, where AMX is missing or a virtual machine hides it: measured on two
-    cores, half the speed of float32 in matrix products, three quarters in training.
-    """
-    found = dict(re.findall(r"^(flags|vendor_id)\s*:(.*)$", cpuinfo, re.MULTILINE))
-    flags = set(found.get("flags", "").split())
-    return "amx_bf16" in flags or (
-        "avx512_bf16" in flags and found.get("vendor_id", "").strip() == "AuthenticAMD"
-    )
-
-
 def load_tokenizer(folder: Path, *, prompt: str | None = None) -> Any:
     """Load the tokenizer of a checkpoint folder, with a padding token and a chat template.
 
@@ -374,13 +283,15 @@ def copy_tokenizer(folder: Path, out: Path, *, prompt: str | None) -> None:
     template = tokenizer.chat_template
     # several by name are a mapping, are not changed, and stand in the files that were copied
     if isinstance(template, str) and template_digest(template) != template_of(folder):
-        (out / "chat_template.jinja").write_text(template, encoding="utf-8")
+        (out / "chat_template.jinja").write_text(template, encoding="utf-8", newline="\n")
 
 
 def stop_ids_of(folder: Path, tokenizer: Any) -> frozenset[int]:
     """Return the token ids at which generation ends, from a checkpoint's files."""
     path = folder / "generation_config.json"
-    named = json.loads(path.read_text()).get("eos_token_id") if path.is_file() else None
+    named = (
+        json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+    )
     many = [named] if isinstance(named, int) else list(named or [])
     return frozenset([*many, tokenizer.eos_token_id])
 
@@ -394,39 +305,41 @@ def load(
     is_multi_label: bool = False,
     prompt: str | None = None,
     dtype: torch.dtype | None = None,
+    held_as: Quantization | None = None,
 ) -> Base:
     """Load a base with frozen weights, in 4-bit NF4 or as it is.
 
     Args:
         folder: a checkpoint folder from `resolve`.
         quantization: ``nf4`` quantises every linear layer but the head, with double quantisation
-            and blocks of 64 (Dettmers et al. 2023, arXiv:2305.14314, section 3).
+            and blocks of 64 (Dettmers et al. 2023, arXiv:2305.14314, section 3), from the numbers
+            that the files hold; a layer whose width is no multiple of 64 stays as it is.
         head: ``sequence-classification`` replaces the language-model head by a new linear one,
             initialised from torch's global generator.
         labels: classes of a classification head.
         is_multi_label: whether several labels may hold at once (sigmoid instead of softmax).
         prompt: for a classification head, put around every text by the tokenizer.
         dtype: of computation; None takes `compute_dtype`.
+        held_as: of the record of an adapter that is put on the base: 4-bit layers get the codes
+            that it was trained on. None quantises anew, as for an adapter that is to be trained.
 
     Raises:
         InputError: if the folder is a merge that 4-bit would undo, asks for code to be run, holds
-            no causal language model, or lacks tensors of it.
-        IntegrityError: if its files are not in order; see `check_files`.
+            no causal language model, lacks tensors of it, or cannot be quantised.
+        IntegrityError: if its files are not in order (see `check_files`), or layers cannot be given
+            the codes of ``held_as``.
     """
     check_files(folder)
     refuse_other_kinds(folder, head)
     merge_record.refuse_misuse(folder, quantization)
     dtype = dtype or compute_dtype()
     options: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "use_safetensors": True}
-    if torch.cuda.is_available():
+    if device().type != "cpu":
         options["device_map"] = {"": device()}
+    held = held_as if held_as and held_as.kind == quantization else Quantization(quantization)
     if quantization == "nf4":
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-        )
+        refuse_4bit()
+        options["quantization_config"] = NF4Config(held, dtype)
     tokenizer = load_tokenizer(folder, prompt=prompt)
     kind: Any = AutoModelForCausalLM
     if head == "sequence-classification":
@@ -444,9 +357,9 @@ def load(
         folder=folder,
         identity=identity(folder),
         head=head,
-        quantization=quantization_record(quantized, dtype)
+        quantization=quantization_record(quantized, dtype, held.version)
         if quantized
-        else Quantization("none", compute_dtype=dtype_name(dtype)),
+        else Quantization("none", compute_dtype=dtype_name(dtype), version=held.version),
         labels=labels,
         is_multi_label=is_multi_label,
         prompt=prompt,
@@ -489,6 +402,10 @@ def _whole(kind: Any, folder: Path, **options: Any) -> Any:
     logging.set_verbosity_error()  # what is missing is said below
     try:
         model, found = kind.from_pretrained(folder, output_loading_info=True, **options)
+    except RuntimeError:  # which does not say why a layer could not be quantised
+        if failure := getattr(options.get("quantization_config"), "failure", None):
+            raise failure from None
+        raise
     finally:
         logging.set_verbosity(before)
     may_be_new = CLASSIFIERS if kind is AutoModelForSequenceClassification else ()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, NotRequired, TypedDict
 
 import torch
@@ -199,14 +200,52 @@ def weigh_classes(examples: Sequence[Example], num_labels: int) -> list[Example]
     ]
 
 
-def marked(tokenizer: Any, example: Example) -> list[tuple[str, bool]]:
+@dataclass(frozen=True)
+class Run:
+    """Tokens that follow one another and are all learned, or none of them, as text to read."""
+
+    text: str
+    is_learned: bool
+    control_texts: tuple[tuple[int, int], ...] = ()
+    """Start and end of each control string in the text that is text of the row, and no token."""
+
+
+def marked(tokenizer: Any, example: Example) -> list[Run]:
     """Return the example's text in runs of learned and not learned tokens, for a person to see."""
     runs: list[tuple[list[int], bool]] = []
-    for token, is_learned in zip(example.input_ids, example.supervised, strict=True):
+    supervised = example.supervised or (False,) * len(example.input_ids)
+    for token, is_learned in zip(example.input_ids, supervised, strict=True):
         if not runs or runs[-1][1] != is_learned:
             runs.append(([], is_learned))
         runs[-1][0].append(token)
-    return [(tokenizer.decode(tokens), is_learned) for tokens, is_learned in runs]
+    return [_run(tokenizer, tokens, is_learned) for tokens, is_learned in runs]
+
+
+def _run(tokenizer: Any, tokens: list[int], is_learned: bool) -> Run:
+    text = tokenizer.decode(tokens)
+    found = list(control_tokens(tokenizer).matches(text))
+    are_texts = _are_texts(tokenizer, tokens) if found else []
+    if [match[0] for match in found] != [string for string, _ in are_texts]:
+        return Run(text, is_learned)  # the pieces read otherwise than the whole
+    pairs = zip(found, are_texts, strict=True)
+    return Run(text, is_learned, tuple(match.span() for match, (_, is_text) in pairs if is_text))
+
+
+def _are_texts(tokenizer: Any, tokens: Sequence[int]) -> list[tuple[str, bool]]:
+    """Return the control strings that tokens spell, in order, and whether each is only text."""
+    controls = control_tokens(tokenizer)
+    known = {
+        number: str(token.content)
+        for number, token in tokenizer.added_tokens_decoder.items()
+        if token.content in controls.strings
+    }
+    found: list[tuple[str, bool]] = []
+    for is_control, group in groupby(tokens, known.__contains__):
+        if is_control:
+            found += [(known[token], False) for token in group]
+        else:
+            found += [(match[0], True) for match in controls.matches(tokenizer.decode([*group]))]
+    return found
 
 
 @dataclass(frozen=True)
@@ -220,6 +259,15 @@ class Batch:
 
     total_weight: float
     """What a plain step divides by: supervised tokens, or the sum of class weights."""
+
+    examples: tuple[Example, ...]
+    """In the order of the rows of all micro-batches."""
+
+    @property
+    def largest_to_cut(self) -> int | None:
+        """Padded tokens of the largest micro-batch of several examples; None if there is none."""
+        sizes = [m["input_ids"].shape for m in self.micro_batches]
+        return max((num * length for num, length in sizes if num > 1), default=None)
 
 
 MAX_PADDING = 128
@@ -254,6 +302,7 @@ def collate(
         num_examples=len(examples),
         num_tokens=sum(len(e.input_ids) for e in examples),
         total_weight=sum(e.weight if e.label is not None else e.num_supervised for e in examples),
+        examples=tuple(ordered),
     )
 
 

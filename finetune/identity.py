@@ -9,9 +9,12 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+
+from finetune import scratch as scratches
+from finetune.cache import NoCache, cache_folder
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -24,18 +27,11 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
 )
 
+_IDENTITIES = "identities"
 _IDENTITY = re.compile(r"sha256:[0-9a-f]{64}")
 _ALSO = ("config.json", "generation_config.json", "model.safetensors.index.json")
 """What else decides an answer: a loader takes its stop tokens and penalties from the second, and
 from the third which file holds a tensor."""
-
-
-def cache_folder() -> Path:
-    """Return this program's cache: ``$ASSAY_CACHE``, else ``$XDG_CACHE_HOME/assay``."""
-    explicit = os.environ.get("ASSAY_CACHE")
-    if explicit:
-        return Path(explicit)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assay"
 
 
 def sha256_file(path: Path) -> str:
@@ -54,15 +50,29 @@ def identity(folder: Path) -> str:
     files = sorted(p for p in folder.iterdir() if _is_part(p.name))
     marks = [(p.name, str(p.resolve()), *_marks_of_change(p.stat())) for p in files]
     key = hashlib.sha256(json.dumps(marks).encode()).hexdigest()
-    remembered = cache_folder() / "identities" / key
-    if remembered.is_file() and _IDENTITY.fullmatch(known := remembered.read_text()):
-        return known  # a file that a crash left empty says nothing
+    if known := _recall(key):
+        return known
     found = identity_of({p.name: sha256_file(p) for p in files})
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=remembered.parent, delete=False) as stream:
-        stream.write(found)
-    Path(stream.name).replace(remembered)
+    _remember(key, found)
     return found
+
+
+def _recall(key: str) -> str | None:
+    """Return a cached identity; None where there is none, or the file was cut or damaged."""
+    with suppress(NoCache, OSError, UnicodeDecodeError):
+        known = (cache_folder() / _IDENTITIES / key).read_text(encoding="ascii")
+        if _IDENTITY.fullmatch(known):
+            return known
+    return None
+
+
+def _remember(key: str, found: str) -> None:
+    """Cache an identity; where that cannot be written, the next call hashes again."""
+    with suppress(NoCache, OSError):
+        remembered = cache_folder() / _IDENTITIES / key
+        with scratches.beside(remembered) as scratch:
+            scratch.write_text(found, encoding="ascii", newline="\n")
+            scratch.replace(remembered)
 
 
 def identity_of(hashes: Mapping[str, str]) -> str:

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,12 +26,15 @@ import torch
 
 from finetune import adapter_files
 from finetune import checkpoint as checkpoints
+from finetune import scratch as scratches
 from finetune.adapter_files import AdapterFiles, AdapterRecord
 from finetune.errors import InputError, IntegrityError
 from finetune.merge_record import DEQUANTISED, MERGE_RECORD, NOT_IN_4_BIT, ORIGINAL
 from finetune.quantization import Quantization, dtype_name
+from finetune.room import require
 from finetune.stream import FLOAT16_LIMIT, BeyondFloat16, Stream, Written
 from finetune.tensor_files import (
+    ITEM_BYTES,
     TensorFile,
 )
 from finetune.update import DTYPES, Change
@@ -218,10 +221,13 @@ def _write(
     said: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write everything beside ``out`` and rename it; nothing is left of a failure."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        written, why = _write_weights(files, scratch, adapter, record, held, storage)
+    entries = [entry for file in files for entry in file.entries.values()]
+    # what is not stored in 16 bits takes more, and a full disk says so then
+    size = sum(math.prod(entry.shape) * min(2, ITEM_BYTES[entry.dtype]) for entry in entries)
+    require(out, size, "the merged model")
+    with scratches.beside(out) as scratch:
+        scratch.mkdir()
+        written, why = _write_weights(base_folder, files, scratch, adapter, held, storage)
         _check_kept(written)
         _write_rest(base_folder, scratch, record, written.storage)
         made = {
@@ -241,23 +247,23 @@ def _write(
             "files": written.files,
             "tensor_sha256": written.tensors,
         }
-        (scratch / MERGE_RECORD).write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
+        (scratch / MERGE_RECORD).write_text(
+            json.dumps(made, indent=1, sort_keys=True) + "\n", encoding="utf-8", newline="\n"
+        )
         for file in scratch.iterdir():
             file.chmod(0o644)
         scratch.chmod(0o755)
         _sync_folder(scratch)
         scratch.rename(out)
         _sync_folder(out.parent)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return made
 
 
 def _write_weights(
+    base_folder: Path,
     files: Sequence[TensorFile],
     out: Path,
     adapter: AdapterFiles | None,
-    record: AdapterRecord,
     held: Quantization,
     storage: str,
 ) -> tuple[Written, str]:
@@ -268,11 +274,14 @@ def _write_weights(
         for entry in file.entries.values()
         if len(entry.shape) == 2 and entry.dtype in DTYPES
     }
+    # a base that is stored in float32 and is to be computed in bfloat16, as one from a GGUF file
+    config = json.loads((base_folder / "config.json").read_text(encoding="utf-8"))
+    own |= {torch.bfloat16} if config.get("dtype") == "bfloat16" else set()
 
     def attempt(dtype: torch.dtype) -> Written:
         for leftover in out.iterdir():
             leftover.unlink()
-        return Stream(out, adapter, record, held, dtype).write(files)
+        return Stream(out, adapter, held, dtype).write(files)
 
     if storage != "auto":
         try:
@@ -299,6 +308,8 @@ def survival(changes: Mapping[str, Change]) -> float | None:
 
 
 def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # Windows opens no folder, and keeps names without being asked
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -330,4 +341,8 @@ def _write_rest(base_folder: Path, out: Path, record: AdapterRecord, storage: to
     came_from = config_values.pop("_name_or_path", None)  # older libraries: a folder of somebody's
     if keys or came_from:
         # the type is what an engine loads the weights as
-        path.write_text(json.dumps(config_values | dict.fromkeys(keys, name), indent=2) + "\n")
+        path.write_text(
+            json.dumps(config_values | dict.fromkeys(keys, name), indent=2) + "\n",
+            encoding="utf-8",
+            newline="\n",
+        )

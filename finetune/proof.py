@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -23,12 +22,14 @@ from torch import Tensor
 from finetune import adapter as adapters
 from finetune import adapter_files, reload
 from finetune import checkpoint as checkpoints
+from finetune import scratch as scratches
 from finetune.adapter_files import HEADS, AdapterFiles, AdapterRecord
 from finetune.errors import InputError, IntegrityError
 from finetune.merge import merge, write_serving_base
 from finetune.merge_record import DEQUANTISED, MERGE_RECORD
 from finetune.quantization import compute_in_float32
 from finetune.recompute import check_head, check_weight
+from finetune.room import NO_MEMORY
 from finetune.tensor_files import open_weights, read_strict_json
 from finetune.update import tensor_of
 
@@ -104,7 +105,7 @@ def _as_loaded(folder: Path, record: AdapterRecord, texts: Sequence[str]) -> lis
     That is how transformers and every engine load it, and how nobody here has computed so far.
     """
     values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    stored = json.loads((folder / MERGE_RECORD).read_text())["storage"]["dtype"]
+    stored = json.loads((folder / MERGE_RECORD).read_text(encoding="utf-8"))["storage"]["dtype"]
     dtype = getattr(torch, values.get("dtype") or values.get("torch_dtype") or stored)
     loaded = _load(folder, record, "none", dtype)
     return _asked(loaded.model.eval(), loaded.tokenizer, texts)
@@ -184,14 +185,9 @@ def serving_base_proved(
 def _scratch(out: Path) -> Iterator[Path]:
     if out.exists():
         raise InputError(f"{out} exists already; remove it, or name another folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in out.parent.glob(f".{glob.escape(out.name)}.unproved-*"):
-        shutil.rmtree(leftover)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.unproved-", dir=out.parent))
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with scratches.beside(out) as made:
+        made.mkdir()
+        yield made
 
 
 def prove(
@@ -229,7 +225,7 @@ def prove(
         proof = _check_tensors(base_folder, merged_folder, record, adapter)
         proof |= _check_changes(merged_folder, adapter)
         _check_numbers(base_folder, merged_folder, record, adapter)
-        made = json.loads((merged_folder / MERGE_RECORD).read_text())
+        made = json.loads((merged_folder / MERGE_RECORD).read_text(encoding="utf-8"))
         dtype = getattr(torch, record.quantization.compute_dtype)
         merged = _load(merged_folder, record, "none", dtype)
         answers = logits_on(merged, merged.model, texts)
@@ -254,9 +250,9 @@ def prove(
 
 def _add_proof(folder: Path, proof: Mapping[str, Any]) -> None:
     path = folder / MERGE_RECORD
-    made = json.loads(path.read_text()) | {"proof": proof}
+    made = json.loads(path.read_text(encoding="utf-8")) | {"proof": proof}
     part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as stream:
+    with part.open("w", encoding="utf-8", newline="\n") as stream:
         stream.write(json.dumps(made, indent=1, sort_keys=True) + "\n")
         stream.flush()
         os.fsync(stream.fileno())
@@ -268,7 +264,7 @@ def _check_tensors(
     base_folder: Path, folder: Path, record: AdapterRecord, adapter: AdapterFiles | None
 ) -> dict[str, Any]:
     """Hash every tensor of both folders anew and compare them."""
-    made = json.loads((folder / MERGE_RECORD).read_text())
+    made = json.loads((folder / MERGE_RECORD).read_text(encoding="utf-8"))
     if adapter and made["adapter_tensors_used_once"] != sorted(adapter.weights.entries):
         raise IntegrityError("the merge did not use every tensor of the adapter exactly once")
     is_dequantised = made["into"] == DEQUANTISED
@@ -293,10 +289,10 @@ def _check_tensors(
             f"{len(odd)} tensors of the merged model are neither the base's nor what was merged, "
             f"first {min(odd)}"
         )
-    with tempfile.TemporaryDirectory() as own:
-        checkpoints.copy_tokenizer(base_folder, Path(own), prompt=record.prompt)
+    with scratches.elsewhere() as own:
+        checkpoints.copy_tokenizer(base_folder, own, prompt=record.prompt)
         for name in checkpoints.TOKENIZER_FILES:
-            found, wanted = folder / name, Path(own) / name
+            found, wanted = folder / name, own / name
             if found.is_file() != wanted.is_file() or (
                 found.is_file() and found.read_bytes() != wanted.read_bytes()
             ):
@@ -346,7 +342,7 @@ def _check_numbers(
     base_folder: Path, folder: Path, record: AdapterRecord, adapter: AdapterFiles | None
 ) -> None:
     """Compute every merged and dequantised weight again; see `finetune.recompute`."""
-    made = json.loads((folder / MERGE_RECORD).read_text())
+    made = json.loads((folder / MERGE_RECORD).read_text(encoding="utf-8"))
     is_dequantised = made["into"] == DEQUANTISED
     held = set(record.quantization.modules if is_dequantised else ())
     before = {name: file for file in open_weights(base_folder) for name in file.entries}
@@ -357,9 +353,7 @@ def _check_numbers(
             tensor_of(after[name], name),
             tensor_of(before[name], name),
             name,
-            quantised_from=getattr(torch, record.quantization.compute_dtype)
-            if layer in held
-            else None,
+            held=record.quantization if layer in held else None,
             adapter=adapter,
         )
     if adapter:
@@ -368,7 +362,7 @@ def _check_numbers(
 
 
 def _check_changes(folder: Path, adapter: AdapterFiles) -> dict[str, Any]:
-    made = json.loads((folder / MERGE_RECORD).read_text())
+    made = json.loads((folder / MERGE_RECORD).read_text(encoding="utf-8"))
     changes = made["changes"]
     strange = [
         layer for layer, c in changes.items() if c["outside"] is not None and not c["outside"] <= 1
@@ -408,6 +402,7 @@ def _load(
         is_multi_label=record.is_multi_label,
         prompt=prompt,
         dtype=dtype,
+        held_as=record.quantization,
     )
 
 
@@ -518,15 +513,20 @@ def _check_reload(
         "num_threads": torch.get_num_threads(),
         "flushes_denormals": bool((torch.tensor([1e-40]) * 1 == 0).all()),
     }
-    with tempfile.TemporaryDirectory() as elsewhere:
+    with scratches.elsewhere() as elsewhere:
         done = subprocess.run(  # noqa: S603 (this interpreter, our file, a folder as argument)
             [sys.executable, "-P", str(Path(reload.__file__)), str(folder.resolve())],
             input=json.dumps(question),
             capture_output=True,
             text=True,
             cwd=elsewhere,
+            encoding="utf-8",
         )
     if done.returncode != 0:
+        # the kernel kills what is too large
+        was_killed = hasattr(signal, "SIGKILL") and done.returncode == -signal.SIGKILL
+        if was_killed or NO_MEMORY.search(done.stderr):
+            raise MemoryError("a fresh process that loads the merged folder")
         last = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
         raise IntegrityError(f"a fresh process could not load the merged folder: {last[:300]}")
     found = json.loads(done.stdout.splitlines()[-1])

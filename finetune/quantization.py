@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+VERSION = 2
+"""Of how the numbers of a base are taken from its files; `Quantization.version`."""
+
 
 @dataclass(frozen=True)
 class Quantization:
@@ -32,6 +35,20 @@ class Quantization:
 
     layer_codes: tuple[str, ...] = ()
     """``sha256:...`` of each module's codes and scales, by which a merge checks one at a time."""
+
+    version: int = VERSION
+    """How the base's numbers were taken from its files.
+
+    2: NF4 of the files' own numbers, the same bits on every machine (`finetune.nf4`), and of it
+    all that decides a weight is in the fingerprints. A GGUF file is dequantised in float32.
+    1, and every record that does not say: NF4 of the numbers rounded to the compute type, by
+    bitsandbytes (`finetune.nf4_version_1`); the fingerprints leave out the mean of the scales and
+    the scales of scales. A GGUF file is dequantised in bfloat16.
+    """
+
+    def layer_code(self, layer: str) -> str:
+        """Return the fingerprint of a layer's codes; empty if the record has none."""
+        return dict(zip(self.modules, self.layer_codes, strict=False)).get(layer, "")
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -70,7 +87,7 @@ def compute_in_float32(model: Any) -> None:
             module.compute_dtype = torch.float32
 
 
-def record(layers: dict[str, Any], dtype: torch.dtype) -> Quantization:
+def record(layers: dict[str, Any], dtype: torch.dtype, version: int = VERSION) -> Quantization:
     """Return the record of a loaded base's 4-bit layers, by name, computed in ``dtype``."""
     import bitsandbytes
 
@@ -82,46 +99,81 @@ def record(layers: dict[str, Any], dtype: torch.dtype) -> Quantization:
         compute_dtype=dtype_name(dtype),
         modules=tuple(sorted(layers)),
         library=f"bitsandbytes {bitsandbytes.__version__}",
-        codes=fingerprint_codes(layers),
+        codes=fingerprint_codes(layers, version),
         layer_codes=tuple(
-            layer_fingerprint(layers[name].weight.data, layers[name].weight.quant_state)
+            layer_fingerprint(layers[name].weight.data, layers[name].weight.quant_state, version)
             for name in sorted(layers)
         ),
+        version=version,
     )
 
 
-def fingerprint_codes(layers: dict[str, Any]) -> str:
+def fingerprint_codes(layers: dict[str, Any], version: int = VERSION) -> str:
     """Return ``sha256:...`` over the packed codes and scales of 4-bit layers, sorted by name."""
     digest = hashlib.sha256()
     for name in sorted(layers):
         weight = layers[name].weight
         digest.update(name.encode())
-        _add_codes(digest, weight.data, weight.quant_state)
+        add_codes(digest, weight.data, *_scales(weight.quant_state, version))
     return "sha256:" + digest.hexdigest()
 
 
-def layer_fingerprint(codes: Tensor, state: Any) -> str:
+def layer_fingerprint(codes: Tensor, state: Any, version: int = VERSION) -> str:
     """Return ``sha256:...`` of one layer's packed codes and block scales."""
+    return f"sha256:{digest_of(codes, *_scales(state, version)).hexdigest()}"
+
+
+def digest_of(*tensors: Tensor) -> Any:
+    """Return a SHA-256 that has taken in the bytes of tensors, one after the other."""
     digest = hashlib.sha256()
-    _add_codes(digest, codes, state)
-    return "sha256:" + digest.hexdigest()
+    add_codes(digest, *tensors)
+    return digest
 
 
-def _add_codes(digest: Any, codes: Tensor, state: Any) -> None:
-    digest.update(codes.cpu().contiguous().numpy())
-    digest.update(state.absmax.cpu().contiguous().numpy())
+def add_codes(digest: Any, *tensors: Tensor) -> None:
+    """Let a hash take in the bytes of tensors, one after the other."""
+    for tensor in tensors:
+        digest.update(tensor.cpu().contiguous().numpy())
 
 
-def nf4_round_trip(weight: Tensor) -> tuple[Tensor, str]:
-    """Return the weight as the 4-bit base holds it, in float32, and its codes' fingerprint.
+def _scales(state: Any, version: int) -> tuple[Tensor, ...]:
+    """Return what a fingerprint holds beside the packed codes."""
+    if version == 1:
+        return (state.absmax,)
+    # a mean that differs in its last bit can leave the 8-bit codes as they are, and the weights not
+    return state.absmax, state.state2.absmax, state.state2.code, state.offset
 
-    Quantising is done as at loading (from the compute type, blocks of 64, double quantisation);
-    dequantising into float32 avoids rounding twice.
+
+def quantize_as(held: Quantization, layer: str, weight: Tensor) -> tuple[Tensor, Any]:
+    """Return one layer's packed codes and the state to undo them, as a record says.
+
+    Args:
+        held: of an adapter's record, or of a base that is about to be quantised.
+        layer: its name in the base model.
+        weight: (out, in), the file's own numbers.
+
+    Raises:
+        InputError: if the weight holds NaN or infinity.
     """
     import torch
-    from bitsandbytes import functional as bnb
 
-    codes, state = bnb.quantize_4bit(weight, quant_type="nf4", compress_statistics=True)
-    state.dtype = torch.float32
-    dequantized: Tensor = bnb.dequantize_4bit(codes, state)
-    return dequantized, layer_fingerprint(codes, state)
+    from finetune import nf4, nf4_version_1
+
+    if held.version == 1:
+        rounded = weight.to(getattr(torch, held.compute_dtype))
+        return nf4_version_1.quantize(rounded, held.layer_code(layer))
+    return nf4.quantize(weight)
+
+
+def nf4_round_trip(held: Quantization, layer: str, weight: Tensor) -> tuple[Tensor, str]:
+    """Return a weight as the 4-bit base holds it, in float32, and its codes' fingerprint.
+
+    Quantising is done as the record ``held`` says; dequantising into float32 avoids rounding twice.
+
+    Raises:
+        InputError: if the weight holds NaN or infinity.
+    """
+    from finetune import nf4
+
+    codes, state = quantize_as(held, layer, weight)
+    return nf4.dequantize(codes, state), layer_fingerprint(codes, state, held.version)

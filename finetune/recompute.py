@@ -11,11 +11,12 @@ A and B are the factors of an update scaling * B @ A, W a weight (rows are outpu
 from __future__ import annotations
 
 import torch
-from bitsandbytes import functional as bnb
 from torch import Tensor
 
+from finetune import nf4
 from finetune.adapter_files import AdapterFiles
 from finetune.errors import IntegrityError
+from finetune.quantization import Quantization, quantize_as
 from finetune.tensor_files import TensorFile
 from finetune.update import tensor_of
 
@@ -28,7 +29,7 @@ def check_weight(
     base: Tensor,
     name: str,
     *,
-    quantised_from: torch.dtype | None,
+    held: Quantization | None,
     adapter: AdapterFiles | None,
 ) -> None:
     """Hold one stored weight against what base and adapter make.
@@ -37,7 +38,7 @@ def check_weight(
         stored: of the merged model, (out, in), in 16 bits.
         base: of the base, as its file has it.
         name: of the tensor, ``LAYER.weight``.
-        quantised_from: the type from which training quantised this layer; None if it did not.
+        held: how training quantised this layer; None if it did not.
         adapter: None where no update is put in at all.
 
     Raises:
@@ -46,12 +47,8 @@ def check_weight(
     layer = name.removesuffix(".weight")
     if stored.shape != base.shape:
         raise IntegrityError(f"the merged tensor {name} has another shape than the base's")
-    if quantised_from is not None:
-        codes, state = bnb.quantize_4bit(
-            base.to(quantised_from), quant_type="nf4", compress_statistics=True
-        )
-        state.dtype = torch.float32
-        base = bnb.dequantize_4bit(codes, state)
+    if held is not None:
+        base = nf4.dequantize(*quantize_as(held, layer, base))
     factors = _factors(adapter, layer) if adapter and layer in adapter.layers else None
     num_rows = max(1, _CHUNK // max(1, base.shape[-1]))
     num_wrong = 0

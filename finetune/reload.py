@@ -55,7 +55,15 @@ def _no_network(*_: object, **__: object) -> None:
     raise OSError("no network in this process")
 
 
+def _end_with_parent() -> None:
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+
+
 if __name__ == "__main__":
+    _end_with_parent()
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     setattr(socket.socket, "connect", _no_network)  # noqa: B010 (mypy: a method is no variable)

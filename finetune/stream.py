@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finetune.adapter_files import HEADS, AdapterFiles, AdapterRecord
+from finetune.adapter_files import HEADS, AdapterFiles
 from finetune.errors import IntegrityError
 from finetune.quantization import Quantization, nf4_round_trip
 from finetune.tensor_files import (
@@ -61,17 +61,15 @@ class Stream:
         self,
         out: Path,
         adapter: AdapterFiles | None,
-        record: AdapterRecord,
         held: Quantization,
         storage: torch.dtype,
     ) -> None:
         self.out = out
         self.adapter = adapter
-        self.compute_dtype = getattr(torch, record.quantization.compute_dtype)
         self.targets = set(adapter.layers) if adapter else set()
         self.heads = adapter.heads if adapter else {}
         self.codes = dict(zip(held.modules, held.layer_codes, strict=True))
-        self.library = held.library
+        self.held = held
         self.written = Written(storage)
 
     def write(self, files: Sequence[TensorFile]) -> Written:
@@ -145,12 +143,12 @@ class Stream:
         """Return a layer's weight as it is stored: dequantised, merged, or both."""
         weight = tensor_of(file, name)
         if layer in self.codes:
-            weight, codes = nf4_round_trip(weight.to(self.compute_dtype))
+            weight, codes = nf4_round_trip(self.held, layer, weight)
             if codes != self.codes.pop(layer):
                 raise IntegrityError(
                     f"quantising the base again gave the layer {layer} the codes {codes}, and the "
-                    f"adapter was trained on others ({self.library}); merge with the same library "
-                    "version and base"
+                    f"adapter was trained on others ({self.held.library}); merge with the same "
+                    "library version and base"
                 )
         else:
             weight = weight.float()
@@ -197,7 +195,7 @@ def _check_range(file: TensorFile, name: str) -> None:
 
 def _write_synced(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as stream:
+    with part.open("w", encoding="utf-8", newline="\n") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())

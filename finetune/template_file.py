@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import jinja2
 
+from finetune import scratch as scratches
+from finetune.cache import cache_folder, prepare_to_cache
 from finetune.errors import InputError
-from finetune.identity import cache_folder
 
 NAME = "chat_template.jinja"
 
 _MOST_BYTES = 1_000_000
+_HAS_LINKS = os.name == "posix"  # most users of Windows may make none
 
 
 def with_template(folder: Path, path: Path) -> Path:
@@ -37,25 +39,32 @@ def with_template(folder: Path, path: Path) -> Path:
     """
     text = _read(path)
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != NAME)
-    key = [str(folder.resolve()), [file.name for file in files], text]
+    key: list[object] = [str(folder.resolve()), [file.name for file in files], text]
+    if not _HAS_LINKS:  # a copy does not show that the base was changed
+        key.append([(stat.st_size, stat.st_mtime_ns) for stat in (f.stat() for f in files)])
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     made = cache_folder() / "bases" / f"{folder.name}-{digest[:16]}"
     if (made / NAME).is_file():
         return made
-    made.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{made.name}-", dir=made.parent))
-    try:
+    prepare_to_cache(made)
+    with scratches.beside(made) as scratch:
+        scratch.mkdir()
         for file in files:
-            (scratch / file.name).symlink_to(file.resolve())
+            _stand_in(scratch / file.name, file.resolve())
         (scratch / NAME).write_text(text, encoding="utf-8", newline="")
         try:
             scratch.rename(made)
         except OSError:
             if not (made / NAME).is_file():  # else another process was first
                 raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return made
+
+
+def _stand_in(link: Path, file: Path) -> None:
+    if _HAS_LINKS:
+        link.symlink_to(file)
+    else:
+        shutil.copyfile(file, link)
 
 
 def _read(path: Path) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -26,11 +24,14 @@ from transformers import (
 from trl import SFTConfig
 
 from finetune import adapter as adapters
-from finetune.checkpoint import Base, prepare_cpu
+from finetune.checkpoint import Base
 from finetune.config import AdapterConfig, TrainConfig
 from finetune.encoding import Example, collate
-from finetune.errors import InputError, IntegrityError
+from finetune.errors import InputError, IntegrityError, OutOfMemory
 from finetune.frozen_blocks import num_frozen, run_once
+from finetune.machine import device, prepare_cpu, refuse_float64
+from finetune.memory import in_words, is_out_of_memory
+from finetune.resume import newest_whole
 from finetune.schedule import Schedule, num_epochs, plain_schedule
 from finetune.trainers import ChatTrainer, ClassificationTrainer
 from finetune.watch import StepInfo, Watch
@@ -65,20 +66,9 @@ class TrainResult:
     num_parameters: int
     """Trainable parameters."""
 
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """Return the newest complete checkpoint; remove what a killed save has left unfinished.
-
-    transformers writes `trainer_state.json` last, so a checkpoint without a readable one is torn.
-    """
-    complete: list[tuple[int, Path]] = []
-    for path in folder.glob("checkpoint-*"):
-        try:
-            state = json.loads((path / "trainer_state.json").read_text())
-            complete.append((int(state["global_step"]), path))
-        except (OSError, ValueError, KeyError):
-            shutil.rmtree(path)
-    return max(complete)[1] if complete else None
+    num_planned_steps: int
+    """Steps of the schedule. Fewer are taken where training stopped early, and in a private run
+    that was interrupted: steps that were charged and lost are not taken again."""
 
 
 @contextmanager
@@ -90,7 +80,7 @@ def _attention_for(model: Any, examples: Sequence[Example]) -> Iterator[None]:
     """
     before = model.config._attn_implementation
     is_short = max(len(e.input_ids) for e in examples) <= 512
-    if is_short and not torch.cuda.is_available() and before == "sdpa":
+    if is_short and device().type == "cpu" and before == "sdpa":
         model.get_base_model().set_attn_implementation("eager")
     try:
         yield
@@ -126,12 +116,14 @@ def train(
     on_step: Callable[[StepInfo], None] = lambda _: None,
     on_rows: Callable[[int], None] = lambda _: None,
     public_texts: Sequence[str] = (),
+    say: Callable[[str], None] = lambda _: None,
 ) -> TrainResult:
     """Train an adapter into ``folder/adapter``; go on from ``folder/checkpoints`` if it is there.
 
     A plain run that was killed and started again ends with the same adapter, bit for bit on a CPU,
-    as one that was not. The best checkpoint by the loss on ``held_back`` is the one that is kept;
-    without held-back examples it is the last.
+    as one that was not. A checkpoint that is damaged is set aside, and the newest whole one taken.
+    The best checkpoint by the loss on ``held_back`` is the one that is kept; without held-back
+    examples it is the last.
 
     Args:
         base: what to train on; an adapter is put on its model.
@@ -145,15 +137,21 @@ def train(
         on_rows: where blocks below the first adapted one are run once for each row, before the
             first step: called with the number of rows done since the last call.
         public_texts: what ``adapter.whiten_head`` whitens by; none of them is trained on.
+        say: called with what somebody should know: a checkpoint that was set aside, a smaller
+            micro-batch. Each is a sentence without any text of a row.
 
     Raises:
         InputError: if there is nothing to train on, or a head to whiten that is none.
-        IntegrityError: if the loss became NaN or infinite, or the adapter did not change.
+        OutOfMemory: if a step does not fit in memory with one example in a micro-batch.
+        IntegrityError: if the loss became NaN or infinite, or exploded, or the adapter did not
+            change.
     """
     if not examples:
         raise InputError("there is no row to train on")
     if adapter.whiten_head and base.head != "sequence-classification":
         raise InputError("adapter.whiten_head: only the classification recipe trains a head")
+    if adapter.whiten_head:
+        refuse_float64("adapter.whiten_head")
     prepare_cpu(config.num_threads)
     set_seed(config.seed)
     model = adapters.inject(base, adapter)
@@ -166,11 +164,17 @@ def train(
     schedule = (
         rule.schedule if rule else plain_schedule([len(e.input_ids) for e in examples], config)
     )
-    trainer = _trainer(base, model, examples, held_back, config, folder, schedule, rule, on_step)
+    trainer = _trainer(
+        base, model, examples, held_back, config, folder, schedule, rule, on_step, say
+    )
     parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
     before = {n: p.detach().clone() for n, p in parameters.items()}
 
-    checkpoint = last_checkpoint(folder / "checkpoints")
+    with trainer.args.main_process_first():  # others then find what it has set aside
+        found = newest_whole(folder / "checkpoints", has_random_state=rule is None)
+    for note in found.notes:
+        say(note)
+    checkpoint = found.checkpoint
     began = time.monotonic()
     with (
         whitened(model, base, public_texts, config.max_length)
@@ -179,6 +183,7 @@ def train(
         _attention_for(model, examples),
         _frozen_blocks_once(trainer, [*examples, *held_back], base, on_rows),
         steps_garbage_only(),
+        _told_of_memory(with_sizes=rule is None),
     ):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         _check_update(before, parameters, schedule)
@@ -193,7 +198,27 @@ def train(
         best_eval_loss=state.best_metric,
         best_step=state.best_global_step if held_back else None,
         num_parameters=sum(p.numel() for p in parameters.values()),
+        num_planned_steps=len(schedule),
     )
+
+
+@contextmanager
+def _told_of_memory(*, with_sizes: bool) -> Iterator[None]:
+    """Tell of memory that ran out beside a step, where nothing can be halved.
+
+    How much was wanted tells how large a private batch is.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OutOfMemory) or not is_out_of_memory(error):
+            raise
+        why = in_words(error) if with_sizes else ""
+        raise OutOfMemory(
+            f"out of memory beside the steps of the training{why}. Lower "
+            "adapter.rank or train.max_length, or free memory; the same command goes on from the "
+            "last checkpoint"
+        ) from error
 
 
 @contextmanager
@@ -222,16 +247,24 @@ def _trainer(
     schedule: Schedule,
     rule: StepRule | None,
     on_step: Callable[[StepInfo], None],
+    say: Callable[[str], None],
 ) -> Any:
     is_chat = base.head == "causal-lm"
     trainer_class: type[Any] = ChatTrainer if is_chat else ClassificationTrainer
     if rule:
         trainer_class = rule.wrap(trainer_class)
-    watch = Watch(config, folder / "training.jsonl", on_step, has_eval=bool(held_back))
+    watch = Watch(
+        config,
+        folder / "training.jsonl",
+        on_step,
+        has_eval=bool(held_back),
+        saves_often=rule is not None,
+        say=say,
+    )
     callbacks: list[TrainerCallback] = [watch]
     if config.early_stopping is not None and held_back:
         callbacks.append(EarlyStoppingCallback(config.early_stopping))
-    on_gpu = torch.cuda.is_available()
+    on_gpu = device().type != "cpu"
     max_tokens = config.max_tokens_per_micro_batch
     if max_tokens == "auto":
         max_tokens = 8192 if on_gpu else 1024
@@ -259,7 +292,7 @@ def _trainer(
         "eval_steps": eval_steps,
         "save_strategy": "steps",
         "save_steps": eval_steps,
-        "save_total_limit": 2,
+        "save_total_limit": None,  # `BatchSteps` removes older ones when the new one is whole
         "load_best_model_at_end": bool(held_back),
         "metric_for_best_model": "eval_loss" if held_back else None,
         "greater_is_better": False if held_back else None,
@@ -289,10 +322,12 @@ def _trainer(
         schedule=schedule,
         examples=examples,
         held_back=held_back,
-        to_batch=lambda rows: collate(
+        max_tokens=max_tokens,
+        say=say,
+        collate=lambda rows, most: collate(
             rows,
             pad_id=base.tokenizer.pad_token_id,
-            max_tokens=max_tokens,
+            max_tokens=most,
             max_examples=rule.max_examples_per_micro_batch if rule else None,
         ),
     )

@@ -29,24 +29,47 @@ class StepInfo:
     seconds_left: float
 
 
+SAVE_SHARE = 0.05
+"""Of the time of a private run, what may go into its checkpoints: a step that a crash loses is paid
+for and never taken again, so they are saved as often as that allows."""
+
+
 class Watch(TrainerCallback):  # type: ignore[misc]
     """Writes `training.jsonl`, moves the progress line, and saves often enough."""
 
     def __init__(
-        self, config: TrainConfig, log: Path, on_step: Callable[[StepInfo], None], *, has_eval: bool
+        self,
+        config: TrainConfig,
+        log: Path,
+        on_step: Callable[[StepInfo], None],
+        *,
+        has_eval: bool,
+        saves_often: bool = False,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """Make it; ``trainer`` is to be set before training begins.
+
+        Args:
+            config: course of the training.
+            log: `training.jsonl`.
+            on_step: called after every step.
+            has_eval: whether an evaluation loss is measured.
+            saves_often: whether a step that is lost is lost for good, as in a private run.
+            say: called with what somebody should know.
+        """
         self.config = config
-        self.log = log
+        self.log = TrainingLog(log, say)
         self.on_step = on_step
         self.has_eval = has_eval
+        self.saves_often = saves_often
         self.loss: float | None = None
         self.trainer: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Drop the lines of the log that a resumed run will write again."""
+        """Go on with the log, and with the mean that its next line holds."""
         self.began = self.saved = time.monotonic()
         self.first_step = state.global_step
-        _keep_lines_up_to(self.log, state.global_step)
+        self.trainer.take_up_loss()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Move the progress line, and ask for a checkpoint where one is due."""
@@ -62,18 +85,23 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             )
         )
         is_last = state.global_step >= state.max_steps or control.should_training_stop
-        if is_last or now - self.saved > self.config.save_every_seconds:
+        if is_last or now - self.saved > self._save_after_seconds():
             control.should_save = True
         if is_last:
             control.should_log = True
             control.should_evaluate = self.has_eval
+
+    def _save_after_seconds(self) -> float:
+        seconds: float = self.config.save_every_seconds
+        # at once after the first step, when it is not known yet what a checkpoint takes
+        return min(seconds, self.trainer.save_seconds / SAVE_SHARE) if self.saves_often else seconds
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Note when a checkpoint was saved."""
         self.saved = time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        """Write a line of the log; stop at a loss that is no number."""
+        """Write a line of the log; stop at an evaluation loss that is no number."""
         if not state.is_world_process_zero:
             return
         self.loss = logs.get("loss", self.loss)
@@ -85,13 +113,48 @@ class Watch(TrainerCallback):  # type: ignore[misc]
                 )
         if "train_runtime" in logs:  # transformers' closing summary, which TrainResult holds
             return
-        line = {"step": state.global_step} | {k: v for k, v in logs.items() if k != "epoch"}
-        with self.log.open("a") as stream:
-            stream.write(json.dumps(line) + "\n")
+        self.log.add({"step": state.global_step} | {k: v for k, v in logs.items() if k != "epoch"})
 
 
-def _keep_lines_up_to(log: Path, step: int) -> None:
-    """Drop the lines that an interrupted run wrote after the checkpoint it resumes from."""
-    lines = log.read_text().splitlines() if log.is_file() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    log.write_text("".join(line + "\n" for line in kept))
+class TrainingLog:
+    """`training.jsonl`: appended to and never rewritten; nothing about it stops a training.
+
+    A run that goes on from a checkpoint computes again what it had logged after it. A line that is
+    there already is not written twice; one that differs is, and the later one counts.
+    """
+
+    def __init__(self, path: Path, say: Callable[[str], None] = lambda _: None) -> None:
+        self._path = path
+        self._say = say
+        self._is_broken = False
+        self._lines: set[bytes] = set()
+        self._is_torn = False
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab+") as stream:
+                stream.seek(0)
+                content = stream.read()
+        except OSError as error:
+            self._give_up(error)
+            return
+        self._lines.update(content.split(b"\n"))
+        self._is_torn = bool(content) and not content.endswith(b"\n")
+
+    def add(self, values: dict[str, Any]) -> None:
+        """Append a line, unless it is there already."""
+        line = json.dumps(values).encode()
+        if self._is_broken or line in self._lines:
+            return
+        try:
+            with self._path.open("ab") as stream:
+                stream.write((b"\n" if self._is_torn else b"") + line + b"\n")
+        except OSError as error:
+            self._give_up(error)
+            return
+        self._lines.add(line)
+        self._is_torn = False
+
+    def _give_up(self, error: OSError) -> None:
+        self._is_broken = True
+        why = error.strerror or type(error).__name__
+        self._say(f"{self._path} cannot be written ({why}); training goes on without a log")

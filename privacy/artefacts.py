@@ -86,7 +86,7 @@ def _logged(root: Path, files: Sequence[Path]) -> Iterator[Finding]:
         else:
             told = ", ".join(sorted(keys)) or "nothing"
             yield finding("L1", "pass", f"{name} holds {told}")
-        if path.name == "trainer_state.json" and '"best_metric": null' not in path.read_text():
+        if path.name == "trainer_state.json" and b'"best_metric": null' not in path.read_bytes():
             evidence = f"{name} names a best checkpoint, chosen by private rows"
             yield finding("A6", "fail", evidence, "each look at private rows is a further release")
 
@@ -94,10 +94,14 @@ def _logged(root: Path, files: Sequence[Path]) -> Iterator[Finding]:
 def _lines(path: Path) -> list[dict[str, Any]]:
     try:
         if path.suffix == ".jsonl":
-            found = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+            found = [
+                json.loads(line)
+                for line in path.read_text(encoding="utf-8").splitlines()
+                if line.strip()
+            ]
         else:
-            found = json.loads(path.read_text()).get("log_history", [])
-    except (ValueError, AttributeError):
+            found = json.loads(path.read_text(encoding="utf-8")).get("log_history", [])
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return [{"an unreadable line": None}]
     return [line for line in found if isinstance(line, dict)]
 
@@ -109,10 +113,10 @@ def _adapter(root: Path, files: Sequence[Path]) -> Iterator[Finding]:
         name = _name(root, path)
         try:
             if path.name == "adapter_config.json":
-                yield from _adapter_config(name, json.loads(path.read_text()))
+                yield from _adapter_config(name, json.loads(path.read_text(encoding="utf-8")))
             if path.name == "adapter_model.safetensors":
                 yield from _adapter_tensors(name, _header(path))
-        except (ValueError, AttributeError, TypeError, KeyError, struct.error):
+        except (ValueError, AttributeError, TypeError, KeyError, RecursionError, struct.error):
             yield finding("D3", "fail", f"{name} cannot be read", "what it holds is not known")
 
 
@@ -205,9 +209,13 @@ def _leftovers(root: Path, files: Sequence[Path], *, is_release: bool) -> Iterat
 def _holds_text(path: Path) -> bool:
     """Whether items are told; their scores without a word of them may leave."""
     try:
-        lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        lines = [
+            json.loads(line)
+            for line in path.read_text(encoding="utf-8").splitlines()
+            if line.strip()
+        ]
         return any(line.get(key) for line in lines for key in ("prompt", "prediction", "target"))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return True  # who knows
 
 

@@ -2,7 +2,8 @@
 
 Epsilon belongs to people, not to a run: three runs at epsilon 3 on the same rows reveal more than
 one. A budget file is a hash chain (`privacy.chain`) whose first line states the limit; each run
-reserves its whole plan in it before its first step. Reservations are never given back: a run that
+reserves its whole plan in it before its first step, and after all that could refuse the run
+(`check` looks before). Reservations are never given back: a run that
 was ended early stays on the account with all its steps, so the account overstates and never
 understates.
 
@@ -15,19 +16,23 @@ known from their fingerprints. Use one file for each data set.
 """
 
 import dataclasses
-import fcntl
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from privacy import accountant, chain
-from privacy.errors import BudgetSpent, LedgerError
+from privacy.errors import BudgetSpent, LedgerError, PrivacyError
 from privacy.plan import BudgetConfig, DPPlan
 
 _SCHEMA = 1
+_MOST_SECONDS = 60.0  # to wait for another run, which is done with an account in milliseconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +99,40 @@ def read(path: str | os.PathLike[str]) -> Account:
     return Account(epsilon, delta, reservations, last_lines, found.hashes[-1], found.size_bytes)
 
 
+def check(
+    path: Path,
+    config: BudgetConfig,
+    plan: DPPlan,
+    *,
+    lines: Sequence[str],
+    name: str,
+    data: str,
+) -> None:
+    """Refuse a run that `reserve` or `Witness` would refuse, and write nothing.
+
+    Args:
+        path: of the budget file; it need not exist.
+        config: the limit, which must be that of the file.
+        plan: of the run.
+        lines: hashes of all lines of the run's ledger, the header's first.
+        name: of the run, for people.
+        data: fingerprint of its training rows.
+
+    Raises:
+        BudgetSpent: if the run would take the account over its limit.
+        LedgerError: as `reserve` and `Witness` do.
+    """
+    _refuse_delta(path, config, plan)
+    account = None
+    if path.exists():
+        with _locked(path):
+            account = read(path)
+    wanted = _reservation_of(plan, run=lines[0], name=name, data=data)
+    _refuse_misfit(path, config, account, wanted, num_charged=len(lines) - 1)
+    if account is not None:
+        _refuse_copy(path, account.last_lines.get(lines[0]), lines)
+
+
 def reserve(
     path: Path,
     config: BudgetConfig,
@@ -103,6 +142,7 @@ def reserve(
     name: str,
     data: str,
     num_charged: int = 0,
+    before_writing: Callable[[], None] = lambda: None,
 ) -> Account:
     """Put a run on the account, once: a resumed run is there already.
 
@@ -114,6 +154,8 @@ def reserve(
         name: of the run, for people.
         data: fingerprint of its training rows.
         num_charged: how many steps its ledger holds already.
+        before_writing: called when the run fits and before it is on the account, as to begin its
+            ledger: a run on the account whose ledger is not on the disk would be there twice.
 
     Returns:
         The account with the run on it.
@@ -123,43 +165,81 @@ def reserve(
         LedgerError: if the file is damaged, states another limit or adds up runs of another unit,
             or if its delta is 1 / n or more; or if the run has charged steps and is not on it.
     """
+    _refuse_delta(path, config, plan)
+    with _locked(path):
+        account = read(path) if path.exists() else None
+        wanted = _reservation_of(plan, run=run, name=name, data=data)
+        _refuse_misfit(path, config, account, wanted, num_charged)
+        if account is not None and _knows(account, run):
+            return account
+        before_writing()
+        if account is None:
+            header = {"kind": "budget", "schema": _SCHEMA}
+            chain.begin(path, {**header, "epsilon": config.epsilon, "delta": config.delta})
+            account = read(path)
+        chain.append(path, {"kind": "run", **vars(wanted)}, account.head, account.size_bytes)
+        return read(path)
+
+
+def _reservation_of(plan: DPPlan, *, run: str, name: str, data: str) -> Reservation:
+    return Reservation(
+        run, name, data, plan.sample_rate, plan.noise_multiplier, plan.steps, plan.unit
+    )
+
+
+def _knows(account: Account, run: str) -> bool:
+    return any(known.run == run for known in account.reservations)
+
+
+def _refuse_delta(path: Path, config: BudgetConfig, plan: DPPlan) -> None:
     if config.delta * plan.num_examples >= 1:
         raise LedgerError(
             f"{path.name} allows delta {config.delta:g}, which is 1 / {plan.num_examples} or more: "
             "publishing one whole example at random would pass. Begin an account with a smaller "
             "delta (privacy.budget.delta)."
         )
-    with _locked(path):
-        if not path.exists():
-            if num_charged:
-                raise LedgerError(_unknown(path, num_charged))
-            header = {"kind": "budget", "schema": _SCHEMA}
-            chain.begin(path, {**header, "epsilon": config.epsilon, "delta": config.delta})
-        account = read(path)
-        if (account.epsilon, account.delta) != (config.epsilon, config.delta):
-            raise LedgerError(
-                f"{path.name} allows epsilon {account.epsilon:g} at delta {account.delta:g}, and "
-                f"this run states {config.epsilon:g} at {config.delta:g}. The limit of an account "
-                "does not change: state the file's, or begin another file for other data."
-            )
-        wanted = Reservation(
-            run, name, data, plan.sample_rate, plan.noise_multiplier, plan.steps, plan.unit
+
+
+def _refuse_misfit(
+    path: Path,
+    config: BudgetConfig,
+    account: Account | None,
+    wanted: Reservation,
+    num_charged: int,
+) -> None:
+    """Refuse a run that does not fit on an account; None is one that is still to be begun."""
+    if account is None:
+        account = Account(config.epsilon, config.delta, (), {}, head="", size_bytes=0)
+    if (account.epsilon, account.delta) != (config.epsilon, config.delta):
+        raise LedgerError(
+            f"{path.name} allows epsilon {account.epsilon:g} at delta {account.delta:g}, and "
+            f"this run states {config.epsilon:g} at {config.delta:g}. The limit of an account "
+            "does not change: state the file's, or begin another file for other data."
         )
-        if any(known.run == run for known in account.reservations):
-            return account
-        if num_charged:
-            raise LedgerError(_unknown(path, num_charged))
-        if other := {known.unit for known in account.reservations} - {plan.unit}:
-            raise LedgerError(
-                f"{path.name} adds up runs that protect one {min(other)}, and this run protects "
-                f"one {plan.unit}: epsilons of different units do not add up. Set privacy.unit "
-                "alike, or name another account for it."
-            )
-        after = account.spent(wanted)
-        if not after <= account.epsilon:
-            raise BudgetSpent(_refusal(path, account, wanted, after))
-        chain.append(path, {"kind": "run", **vars(wanted)}, account.head, account.size_bytes)
-        return read(path)
+    if _knows(account, wanted.run):
+        return
+    if num_charged:
+        raise LedgerError(_unknown(path, num_charged))
+    if other := {known.unit for known in account.reservations} - {wanted.unit}:
+        raise LedgerError(
+            f"{path.name} adds up runs that protect one {min(other)}, and this run protects "
+            f"one {wanted.unit}: epsilons of different units do not add up. Set privacy.unit "
+            "alike, or name another account for it."
+        )
+    after = account.spent(wanted)
+    if not after <= account.epsilon:
+        raise BudgetSpent(_refusal(path, account, wanted, after))
+
+
+def _refuse_copy(path: Path, noted: str | None, lines: Sequence[str]) -> None:
+    """Refuse a ledger without the line that the account has noted last of its run."""
+    if noted is not None and noted not in lines:
+        raise LedgerError(
+            f"{path.name} has noted a charge of this run that its ledger does not hold: a copy "
+            "of the run folder has gone on, or this one was brought back from a backup. "
+            "Nothing was drawn. Go on with the folder that was charged last, or begin a "
+            "new run under another name, whose epsilon adds."
+        )
 
 
 class Witness:
@@ -189,16 +269,10 @@ class Witness:
                 raise LedgerError(f"the account {name} is gone; bring it back, and resume.")
             if account is None or account.size_bytes != self._path.stat().st_size:
                 account = read(self._path)
-            if all(known.run != run for known in account.reservations):
+            if not _knows(account, run):
                 raise LedgerError(f"this run is not on the account {name}; bring its own back.")
             before = account.last_lines.get(run)
-            if before is not None and before not in lines:
-                raise LedgerError(
-                    f"{name} has noted a charge of this run that its ledger does not hold: a copy "
-                    "of the run folder has gone on, or this one was brought back from a backup. "
-                    "Nothing was drawn. Go on with the folder that was charged last, or begin a "
-                    "new run under another name, whose epsilon adds."
-                )
+            _refuse_copy(self._path, before, lines)
             if last not in (before, run):
                 entry = {"kind": "charge", "run": run, "line": last}
                 head, size = chain.append(self._path, entry, account.head, account.size_bytes)
@@ -258,9 +332,38 @@ def _reservation(line: dict[str, Any]) -> Reservation:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Let one run at a time look at the account and write to it."""
+    """Let one run at a time look at the account and write to it.
+
+    Raises:
+        PrivacyError: naming the process that has held the account all the while.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock")
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    name = f".{path.name}.lock"
+    holder = path.with_name(f"{name}.holder")  # Windows lets nobody read a file that is locked
+    lock = FileLock(path.with_name(name))
+    try:
+        lock.acquire(timeout=_MOST_SECONDS)
+    except Timeout:
+        raise PrivacyError(
+            f"another run has held the account {path} for {_MOST_SECONDS:g} s ({_read(holder)}); "
+            "wait for it or end it, and give the same command again"
+        ) from None
+    try:
+        with suppress(OSError):
+            since = datetime.now(UTC).isoformat(timespec="seconds")
+            holder.write_text(
+                f"process {os.getpid()} on {socket.gethostname()}, since {since}",
+                encoding="utf-8",
+                newline="\n",
+            )
         yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _read(holder: Path) -> str:
+    try:
+        return holder.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return "which one is not known"

@@ -4,9 +4,11 @@ An edited, removed, reordered or repeated line breaks the chain at a line that c
 the chain alone cannot show is that whole lines are missing *at the end*.
 """
 
+import errno
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,11 @@ def begin(path: Path, header: dict[str, Any]) -> None:
     _append(path, _line({**header, "previous": _NOTHING}), os.O_CREAT | os.O_EXCL)
 
 
+def hash_of_first(header: Mapping[str, Any]) -> str:
+    """Return the hash that the first line of a file will have."""
+    return _seal({**header, "previous": _NOTHING})
+
+
 def append(path: Path, entry: dict[str, Any], previous: str, size_bytes: int) -> tuple[str, int]:
     """Write a line, and return once it is on the disk.
 
@@ -82,7 +89,8 @@ def append(path: Path, entry: dict[str, Any], previous: str, size_bytes: int) ->
         The hash of the new line, and the new size of the file.
 
     Raises:
-        LedgerError: if someone else has written to the file meanwhile, or the disk is full.
+        LedgerError: if someone else has written to the file meanwhile.
+        OSError: naming the file, which is as it was, if the disk is full.
     """
     if path.stat().st_size != size_bytes:
         raise LedgerError(
@@ -125,11 +133,19 @@ def _read_line(line: bytes, where: str) -> dict[str, Any]:
 
 
 def _append(path: Path, line: bytes, flags: int = 0) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | flags, 0o644)
+    binary = getattr(os, "O_BINARY", 0)  # or Windows would write another line end than was hashed
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | binary | flags, 0o644)
+    size_bytes = os.fstat(descriptor).st_size
     try:
         if os.write(descriptor, line) != len(line):
-            raise LedgerError(f"{path.name}: the disk took a part of a line only; is it full?")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(descriptor)
+    except OSError as error:
+        # nobody has used what the line says, and a torn one would keep the run from going on
+        os.ftruncate(descriptor, size_bytes)
+        if flags & os.O_CREAT:
+            path.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(descriptor)
     if flags & os.O_CREAT and os.name == "posix":

@@ -140,8 +140,11 @@ Listener = Callable[[Sequence[str]], None]
 class Ledger:
     """The ledger of one run, open for charging. Made by :meth:`open`."""
 
-    def __init__(self, path: Path, summary: LedgerSummary) -> None:
+    def __init__(
+        self, path: Path, summary: LedgerSummary, header: dict[str, Any] | None = None
+    ) -> None:
         self.path = path
+        self._header = header  # that is still to be written
         self.plan = summary.plan
         self.is_private = summary.is_private
         self._hashes = list(summary.hashes)
@@ -157,6 +160,7 @@ class Ledger:
         data: str,
         is_private: bool,
         canaries: str = "",
+        is_deferred: bool = False,
     ) -> Self:
         """Begin a ledger, or go on with the one that is there.
 
@@ -166,6 +170,8 @@ class Ledger:
             data: fingerprint of the training data.
             is_private: of the randomness in use; a seeded run is stamped as not private.
             canaries: the commitment to those among the data (`privacy.canaries`), if there are any.
+            is_deferred: write no new file before :meth:`begin` or the first charge, so that a run
+                that is refused until then leaves none.
 
         Raises:
             LedgerError: if the ledger is damaged, or was begun for another plan, other data or
@@ -184,7 +190,20 @@ class Ledger:
                 # two runs of one plan on the same data are two runs, and each is accounted
                 "run": secrets.token_hex(16),
             }
-            chain.begin(path, header)
+            unwritten = LedgerSummary(
+                plan=plan,
+                data=data,
+                is_private=is_private,
+                hashes=(chain.hash_of_first(header),),
+                steps=(),
+                covered=frozenset(),
+                size_bytes=0,
+                canaries=canaries,
+            )
+            ledger = cls(path, unwritten, header)
+            if not is_deferred:
+                ledger.begin()
+            return ledger
         summary = verify(path)
         wanted = {"plan": plan, "data": data, "is_private": is_private, "canaries": canaries}
         for what, value in wanted.items():
@@ -195,6 +214,29 @@ class Ledger:
                     "it was begun with, or give this run a ledger of its own."
                 )
         return cls(path, summary)
+
+    def begin(self) -> None:
+        """Write the header of a new ledger; nothing, where it is on the disk.
+
+        Raises:
+            LedgerError: if somebody else has begun a file of this name meanwhile.
+        """
+        if self._header is None:
+            return
+        try:
+            chain.begin(self.path, self._header)
+        except FileExistsError as error:
+            raise LedgerError(
+                f"{self.path.name} was begun by another run meanwhile; resume when it has ended, "
+                "or give this run a ledger of its own."
+            ) from error
+        self._size_bytes = self.path.stat().st_size
+        self._header = None
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Hashes of all lines, the header's first."""
+        return tuple(self._hashes)
 
     @property
     def run(self) -> str:
@@ -251,6 +293,7 @@ class Ledger:
                 "more would exceed its epsilon. Use the last checkpoint, or plan a new run, whose "
                 "epsilon adds to this one's."
             )
+        self.begin()
         entry = {"kind": "step", "charge": self.charged + 1, "step": step, "covered": covered}
         entry["nonce"] = secrets.token_hex(8)
         sealed, self._size_bytes = chain.append(self.path, entry, self.head, self._size_bytes)

@@ -114,14 +114,18 @@ class PerRecord:
         for layer in self._layers:
             del layer.forward
         self._layers = []
-        self._slots = {}
-        self._num_records = None
+        self.forget()
 
     def begin(self, num_records: int) -> None:
         """Expect the backward of one micro-batch, and forget the one before."""
         if num_records < 1:
             raise ValueError(f"num_records must be 1 or more, got {num_records!r}")
+        self.forget()
         self._num_records = num_records
+
+    def forget(self) -> None:
+        """Drop the gradients of a micro-batch that was broken off, and their memory with them."""
+        self._num_records = None
         self._slots = {}
 
     def gradients(self) -> list[Tensor]:

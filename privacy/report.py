@@ -164,6 +164,8 @@ class Steps(Part):
     """Steps planned."""
     taken: Stated
     """Steps that the trainer took."""
+    not_taken: Stated = Missing(missing="the report was written before this was told")
+    """Planned steps that were charged, lost to interruptions, and never taken."""
     charged: Stated
     """Lines in the ledger."""
     repeated: Stated

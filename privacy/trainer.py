@@ -11,6 +11,8 @@ The trainer class that is wrapped brings the model, the optimizer and the losses
 * ``example_losses(model, micro_batch)``, the summed loss and the weight of each record, both
   ``(B,)``;
 * ``made_up_batch(lengths)``, a batch of random records of so many tokens, for the self-test;
+* ``in_memory(batch, attempt)``, which returns ``attempt(batch)`` and, where memory runs out, calls
+  it again with the same records in smaller micro-batches;
 * batches with ``micro_batches`` (dicts of tensors) and ``num_examples``;
 * a train data loader whose batch sampler is a ``PoissonSampler`` of the same plan.
 """
@@ -73,6 +75,7 @@ def private_trainer(
     ledger: Ledger,
     randomness: Randomness = OS_RANDOMNESS,
     on_checks: Callable[[list[Check]], None] = lambda _: None,
+    on_ready: Callable[[], None] = lambda: None,
 ) -> type[Any]:
     """Derive a trainer whose every step is an application of the plan's mechanism.
 
@@ -83,6 +86,11 @@ def private_trainer(
         randomness: of the noise; must be of the kind that the ledger is stamped with.
         on_checks: told the outcome of the self-test on the model (`privacy.model_test`), which is
             made before the first step; training stops there if one has failed.
+        on_ready: called once, before the first charge, when the first clipped sums are there and
+            nothing is left that could refuse the run: what is charged to somebody outside of the
+            run (an account) is charged here. What it raises ends the training, with nothing
+            released. Also called by a run that goes on from its last checkpoint and has no step
+            left to charge.
 
     Returns:
         A subclass, to be constructed like ``trainer_class``. Its constructor raises
@@ -106,6 +114,7 @@ def private_trainer(
         "ledger": ledger,
         "randomness": randomness,
         "on_checks": staticmethod(on_checks),
+        "on_ready": staticmethod(on_ready),
     }
     return type(f"Private{trainer_class.__name__}", (PrivateSteps, trainer_class), members)
 
@@ -117,6 +126,9 @@ class PrivateSteps(_Trainer):  # type: ignore[misc]
     ledger: Ledger
     randomness: Randomness
     on_checks: Callable[[list[Check]], None]
+    on_ready: Callable[[], None]
+    names_rows = False
+    """No error of the wrapped trainer may tell which rows a batch had."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -124,6 +136,7 @@ class PrivateSteps(_Trainer):  # type: ignore[misc]
         refuse_model(self.model)
         self.per_record = PerRecord()
         self._is_tested = False
+        self._is_ready = False
 
     # Training
 
@@ -147,9 +160,11 @@ class PrivateSteps(_Trainer):  # type: ignore[misc]
             )
         self.per_record.attach(self.model)
         try:
-            return super().train(resume_from_checkpoint, *args, **options)
+            done = super().train(resume_from_checkpoint, *args, **options)
         finally:
             self.per_record.detach()
+        self._be_ready()
+        return done
 
     def training_step(
         self, model: nn.Module, batch: Batch, num_items_in_batch: object = None
@@ -163,8 +178,9 @@ class PrivateSteps(_Trainer):  # type: ignore[misc]
         model.train()
         if not self._is_tested:
             self._test(model)
-        sums = self._clipped_sums(model, batch)
+        sums = self.in_memory(batch, lambda cut: self._clipped_sums(model, cut))
         parameters = self.per_record.parameters
+        self._be_ready()
         self.ledger.charge(self.state.global_step + 1, covered=_fingerprint(parameters))
         noisy = noisy_mean(sums, self.plan, self.randomness)
         for parameter, gradient in zip(parameters.values(), noisy, strict=True):
@@ -174,8 +190,17 @@ class PrivateSteps(_Trainer):  # type: ignore[misc]
             self.control.should_save = str(self.args.save_strategy.value) != "no"
         return torch.zeros((), device=self.args.device)
 
+    def _be_ready(self) -> None:
+        if not self._is_ready:
+            self.on_ready()
+            self._is_ready = True
+
     def _clipped_sums(self, model: nn.Module, batch: Batch) -> list[Tensor]:
-        """Sum over all records of a logical batch, each clipped, micro-batch by micro-batch."""
+        """Sum over all records of a logical batch, each clipped, micro-batch by micro-batch.
+
+        Begins at zero, whatever an attempt before it has left.
+        """
+        self.per_record.forget()
         parameters = self.per_record.parameters.values()
         for parameter in parameters:
             parameter.grad = None
@@ -308,7 +333,9 @@ class PrivateSteps(_Trainer):  # type: ignore[misc]
         """
         Path(output_dir).mkdir(parents=True, exist_ok=True)
         stamp = {"head": self.ledger.head, "charge": self.ledger.charged}
-        (Path(output_dir) / LEDGER_HEAD).write_text(json.dumps(stamp))
+        (Path(output_dir) / LEDGER_HEAD).write_text(
+            json.dumps(stamp), encoding="utf-8", newline="\n"
+        )
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Nothing: a resumed run draws afresh."""
@@ -333,7 +360,7 @@ def check_ledger_head(checkpoint: str | os.PathLike[str], ledger: Ledger) -> Non
     """
     path = Path(checkpoint) / LEDGER_HEAD
     try:
-        stamp = json.loads(path.read_text())
+        stamp = json.loads(path.read_text(encoding="utf-8"))
         head, charge = stamp["head"], stamp["charge"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LedgerError(

@@ -5,12 +5,35 @@ trl's trainers, and the parts of a model that have no gradient per record. What 
 settings is tested on the model itself, before the first step (`privacy.model_test`).
 """
 
+import os
 from typing import Any
+
+import torch
 
 from privacy.errors import PrivacyError
 from privacy.per_record import covered_parameters
 from privacy.provable import Mechanism
 from privacy.refusals import REFUSALS, first
+
+
+def refuse_processes() -> None:
+    """Raise PrivacyError where training would take several processes or devices.
+
+    Looks at what this process was started with and sees, so that it can be asked before anything
+    is loaded: a trainer that was started as one of several waits for the others.
+    """
+    started = os.environ.get("WORLD_SIZE", "1")
+    if started.strip() != "1":
+        first({"world_size": int(started) if started.strip().isdecimal() else started})
+    _refuse_devices(torch.cuda.device_count())
+
+
+def _refuse_devices(num: int) -> None:
+    if num > 1:
+        raise PrivacyError(
+            f"Training runs on {num} devices: noise and draws are made for one process; "
+            "use one device (CUDA_VISIBLE_DEVICES=0)."
+        )
 
 
 def refuse_settings(args: Any, mechanism: Mechanism) -> None:
@@ -22,11 +45,7 @@ def refuse_settings(args: Any, mechanism: Mechanism) -> None:
             f"max_grad_norm is {args.max_grad_norm}: records are clipped one by one, to the plan's "
             "clipping norm; set it to 0."
         )
-    if args.n_gpu > 1:
-        raise PrivacyError(
-            f"Training runs on {args.n_gpu} devices: noise and draws are made for one process; "
-            "use one device."
-        )
+    _refuse_devices(args.n_gpu)
 
 
 def refuse_model(model: Any) -> None:

@@ -20,7 +20,7 @@ from recipes import contaminated, sources
 from recipes.console import Narrator
 from recipes.errors import InputError
 from recipes.evaluating import cache_of
-from recipes.files import locked
+from recipes.locks import locked
 from recipes.targets import Asked, Loaded, Quantization, resolve
 
 _DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -106,7 +106,9 @@ def _evaluate_on(
     waiting = [one for one in members if one.name not in reports]
     if not waiting:
         return reports
-    base = checkpoints.load(on.folder, quantization=on.quantization, dtype=precision)
+    base = checkpoints.load(
+        on.folder, quantization=on.quantization, dtype=precision, held_as=on.held_as
+    )
     names = {one.name: f"adapter_{k}" for k, one in enumerate(waiting) if one.adapter is not None}
     folders = {names[one.name]: one.adapter for one in waiting if one.adapter is not None}
     model = adapters.attach(base, folders) if folders else base.model.eval()

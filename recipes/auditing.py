@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -30,6 +29,7 @@ from recipes.data import near_duplicates
 from recipes.errors import Problem, Problems
 from recipes.evidence import Evidence
 from recipes.findings import Owned
+from recipes.printing import Printer
 
 __all__ = [
     "Audit",
@@ -199,7 +199,7 @@ _SHOWN: dict[Status, tuple[str, str]] = {
 
 def show(result: Audit, written: Mapping[str, str] = MappingProxyType({})) -> None:
     """Print an audit for a person: the check-list by severity, then what may be said."""
-    console = Console(highlight=False)
+    console = Printer()
     if not result.is_private:
         console.print("trained without differential privacy: no epsilon protects anyone")
         return
@@ -228,7 +228,7 @@ def _short(evidence: str) -> str:
 
 
 def _show_statement(
-    console: Console, said: PrivacyStatement, groups: Sequence[GroupEpsilon]
+    console: Printer, said: PrivacyStatement, groups: Sequence[GroupEpsilon]
 ) -> None:
     console.print(Text(said.in_words))
     figures = Table("epsilon", "value", box=None)
@@ -255,7 +255,7 @@ def _show_statement(
 
 def show_calculation(found: Calculation) -> None:
     """Print an account of bare numbers for a person."""
-    console = Console(highlight=False)
+    console = Printer()
     console.print(
         Text(
             f"sample rate {found.sample_rate:.6g}, noise multiplier {found.noise_multiplier:.6g}, "
@@ -315,7 +315,7 @@ def show_described(found: Mapping[str, Any]) -> None:
         style = {"fail": "bold red", "warn": "yellow"}.get(one["status"], "")
         cells = Text(one["what"]), Text(one["evidence"])
         table.add_row(Text(one["status"], style), one["severity"], *cells)
-    console = Console(highlight=False)
+    console = Printer()
     console.print(table)
     console.print(
         f"{found['num_failed']} failed, {found['num_not_checked']} not described; what is not "
@@ -358,7 +358,7 @@ def show_account(found: Mapping[str, Any]) -> None:
         noise, alone = f"{run['noise_multiplier']:.4g}", f"{run['epsilon']:.3f}"
         unit, rate = Text(run["unit"]), f"{run['sample_rate']:.4g}"
         table.add_row(Text(run["name"]), rows, unit, rate, noise, str(run["steps"]), alone)
-    console = Console(highlight=False)
+    console = Printer()
     console.print(table)
     limit = found["limit"]
     console.print(

@@ -24,7 +24,14 @@ from recipes.data.labels import (
     quoted,
     split_cell,
 )
-from recipes.data.rows import Parsed, Row, RowError, get_column, plain_number
+from recipes.data.rows import (
+    Parsed,
+    Row,
+    RowError,
+    get_column,
+    plain_number,
+    require_columns,
+)
 
 if TYPE_CHECKING:  # it imports torch, which reading rows needs not wait for
     from finetune.encoding import Example
@@ -38,6 +45,7 @@ ZERO_SHOT = "Which of the labels describes the text? Answer with the label only.
 
 def parse(row: Row, data: DataConfig, name: str, note: Note) -> Parsed[LabelledText]:
     """Turn a row into a labelled text: `text`, and `label` (one) or `labels` (several)."""
+    require_columns(row, data.columns, ("text",), ("label", "labels"))
     given: str = get_column(row, "text", data.columns)
     if given.strip().casefold() in MISSING_WORDS:
         note(catalog.MISSING_WORD_TEXT, "")
@@ -81,8 +89,6 @@ def _labels_of(row: Row, data: DataConfig) -> tuple[tuple[str, ...], bool]:
     value = many if one is None and many is not None else one
     is_cell = value is many and many is not None
     if value is None:
-        if not any(data.columns.get(key, key) in row.values for key in ("label", "labels")):
-            get_column(row, "label", data.columns)  # names the columns that there are
         raise RowError("no label", catalog.EMPTY_LABEL)
     if isinstance(value, list):
         raise RowError("column 'label' holds a list; name it labels: data.columns: {labels: ...}")

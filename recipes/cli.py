@@ -10,11 +10,47 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
-app = typer.Typer(
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Escaped(Exception):
+    """Carries an error past typer, which would print "Aborted!" or end without a word."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class Verb(TyperCommand):
+    """A verb whose paths are looked at first; what ends it reaches `main` as it is."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it."""
+        from recipes.long_paths import refuse_long
+
+        try:
+            for value in ctx.params.values():
+                for one in value if isinstance(value, list | tuple) else (value,):
+                    if isinstance(one, Path):
+                        refuse_long(one)
+            return super().invoke(ctx)
+        except (EOFError, KeyboardInterrupt, OSError) as error:
+            raise Escaped(error) from error
+
+
+class Verbs(typer.Typer):
+    """The command line; every command of it is a `Verb`."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[Function], Function]:
+        """Register a verb."""
+        return super().command(name, **{"cls": Verb, **settings})
+
+
+app = Verbs(
     name="assay",
     no_args_is_help=True,
     add_completion=False,
@@ -23,7 +59,7 @@ app = typer.Typer(
     help="Fine-tune a language model on company data, prove what it is worth, ship what passed.\n\n"
     "Begin with: assay init qa -o qa.yaml && assay run qa.yaml\n\n"
     "Exit codes: 0 done, 1 our bug, 2 input or config, 3 gate refused, 4 privacy budget spent, "
-    "5 integrity (hash, signature, wrong base).",
+    "5 integrity (hash, signature, wrong base), 128 + N stopped by signal N.",
 )
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A recipe file.")]
@@ -97,15 +133,19 @@ def check(
     recipe = config.load(file, set_, needs_gate=False)
     from recipes.check import fix as fixing
     from recipes.check import inspection, terminal
+    from recipes.errors import InputError
 
     folder = file.resolve().parent
     if fix is not None:
         fixing.refuse_folder(fix, recipe.data, folder)
-    fixed = None
+    fixed, refusal = None, None
     with _narrator().bars() as open_bar:
         result = inspection.inspect(recipe, folder, open_bar, num_shown=show)
         if fix is not None:
-            fixed = fixing.fix(recipe, file, set_, fix, result, open_bar)
+            try:
+                fixed = fixing.fix(recipe, file, set_, fix, result, open_bar)
+            except InputError as error:
+                refusal = error  # after the findings, which say what to do
     written = []
     if html is not None:
         from recipes.check import page
@@ -119,6 +159,8 @@ def check(
         print(path, file=sys.stderr)
     if fixed is not None and not as_json:
         print("\n".join(["", *fixed.lines()]))
+    if refusal is not None:
+        raise refusal
     if result.num_errors:
         raise typer.Exit(2)
 
@@ -168,7 +210,7 @@ def train(
 
     Example: assay train qa.yaml
     """
-    from recipes.files import locked
+    from recipes.locks import locked
     from recipes.run import read_domain, start
     from recipes.training import train_adapter
 
@@ -622,6 +664,29 @@ def audit(
 
 
 @app.command()
+def restore(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A redacted text, JSON or CSV file.")
+    ],
+    key: Annotated[Path, typer.Option(metavar="KEY", help="File of data.personal_data_key.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="File to write.")],
+    as_json: Json = False,
+) -> None:
+    """Replace the placeholders of redacted personal data by what they stand for.
+
+    The file is written for your eyes alone (mode 0600), and never into a run folder.
+
+    Example: assay restore answers.jsonl --key customers.key.json -o restored.jsonl
+    """
+    from recipes.data.personal_data import restore as restoring
+
+    found = restoring.restore_file(file, key, out)
+    shown = f"{out}: {found.num_replaced:,} placeholders replaced"
+    unknown = f", {found.num_unknown:,} are not in the key" if found.num_unknown else ""
+    _print({"file": str(out), **vars(found)}, as_json, lambda: print(shown + unknown))
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of a recipe file.
 
@@ -674,7 +739,10 @@ def _show_outcome(outcome: Any) -> None:
     if outcome.merged:
         print(f"  merged model: {outcome.merged}")
     word = {"PASS": "PASSED", "FAIL": "REFUSED", "PASS BY OVERRIDE": "PASSED BY OVERRIDE"}
-    print(f"{word.get(outcome.outcome, outcome.outcome)}  report: {outcome.report}")
+    where = (
+        f"not written: {outcome.unwritten}" if outcome.unwritten else f"report: {outcome.report}"
+    )
+    print(f"{word.get(outcome.outcome, outcome.outcome)}  {where}")
 
 
 def _show_verified(folder: Path, result: Any) -> None:
@@ -694,25 +762,52 @@ def _show_verified(folder: Path, result: Any) -> None:
 
 def main() -> NoReturn:
     """Run the command line and turn expected errors into one paragraph and an exit code."""
-    _be_quiet()
+    from recipes import stops, streams
+
+    with streams.resilient() as outputs, stops.heard() as stop:
+        _be_quiet()
+        code = _run(stop)
+        try:
+            outputs.out.flush()
+        except OSError as error:
+            code = _explained(error, stop)
+    raise SystemExit(outputs.code(code))
+
+
+def _run(stop: Any) -> int:
+    """Run a verb and return its exit code, having said what went wrong."""
     try:
         app(standalone_mode=True)
     except SystemExit as done:
-        if done.code == 130:  # what typer makes of Ctrl-C
-            _fail(
-                "interrupted; the same command goes on from the last checkpoint, and a file that "
-                "was being written was left as it was",
-                130,
-            )
-        raise SystemExit(done.code) from None
-    except Exception as error:
-        from recipes import exits
+        return done.code if isinstance(done.code, int) else 0
+    except Escaped as escaped:
+        return _explained(escaped.error, stop)
+    except BaseException as error:
+        return _explained(error, stop)
+    return 0
 
-        code = exits.code_of(error)
-        if code is None:
-            raise
-        _fail(str(error), code)
-    raise SystemExit(0)
+
+def _explained(error: BaseException, stop: Any) -> int:
+    """Say what an expected error means and return its exit code; raise any other.
+
+    Whatever a library makes of a stop signal, the command was interrupted.
+    """
+    from recipes import exhausted, exits
+
+    verb = next(iter(sys.argv[1:]), "")
+    if stop.number is not None or isinstance(error, KeyboardInterrupt):
+        _say(stop.in_words(verb))
+        return int(stop.code)
+    code = exits.code_of(error)
+    if code is None or isinstance(error, OSError):
+        told = exhausted.explain(error, verb)
+        if told is not None:
+            _say(told)
+            return exits.INPUT
+    if code is None:
+        raise error
+    _say(str(error))
+    return code
 
 
 def _be_quiet() -> None:
@@ -721,10 +816,16 @@ def _be_quiet() -> None:
     import os
     import warnings
 
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    import finetune as finetune  # first: see finetune.outside
+
+    try:
+        Path.home()
+    except RuntimeError:  # a container's user that its system does not list
+        os.environ["HOME"] = "/nonexistent"  # as Debian writes it; nltk does not start without any
+    for name in ("bitsandbytes", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not sys.stderr.isatty():
@@ -733,8 +834,12 @@ def _be_quiet() -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"assay: {message}", file=sys.stderr)
+    _say(message)
     raise SystemExit(code)
+
+
+def _say(message: str) -> None:
+    print(f"assay: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

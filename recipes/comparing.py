@@ -7,19 +7,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from eval.comparison import every_pair, formulas
+from eval.comparison import Evaluated, contradictions, every_pair, formulas
 from eval.report import Page, Pair, render_html, render_markdown, to_json
-from eval.task import Report, Task
+from eval.task import Metric, Report, Task
+from finetune import checkpoint as checkpoints
 from recipes import page, sources
 from recipes.console import Narrator
 from recipes.contestants import Contest, Contestant, gather
+from recipes.domains import Domain
+from recipes.errors import InputError, RunDiffers
 from recipes.evaluating import evaluate_adapter, evaluate_base, evaluate_merged
-from recipes.files import locked, write_json, write_text
+from recipes.files import is_read_only, write_json, write_text
+from recipes.locks import locked_to_read
+from recipes.printing import Printer
 from recipes.run import Run, open_run, read_domain
+from recipes.run_agreement import hold, hold_results, is_evaluated
+from recipes.training import refuse_other_rows
 
 
 def evaluate(folders: Sequence[Path], narrator: Narrator) -> dict[str, Any]:
@@ -33,15 +39,45 @@ def evaluate(folders: Sequence[Path], narrator: Narrator) -> dict[str, Any]:
 
 
 def _evaluate(run: Run, narrator: Narrator) -> dict[str, Report]:
-    domain = read_domain(run)
-    with locked(run.folder):
-        reports = {
-            "base": evaluate_base(run, domain, narrator),
-            "adapter": evaluate_adapter(run, domain, narrator),
-        }
-        if (run.folder / "merged").is_dir():
-            reports["merged"] = evaluate_merged(run, domain, narrator)
+    """Evaluate what a run has, unless its base, its rows or one of its documents is another one."""
+    base = checkpoints.resolve(run.recipe.base, run.source)
+    with locked_to_read(run.folder):
+        hold(run, kinds=(), base=base)
+        domain = read_domain(run)
+        refuse_other_rows(run, domain)
+        kinds = ("base", "adapter", *(["merged"] if (run.folder / "merged").is_dir() else []))
+        _refuse_unwritable(run, domain, kinds)
+        reports = {kind: _EVALUATE[kind](run, domain, narrator) for kind in kinds}
+        hold(run, base=base)
+        hold_results(run, domain, kinds)
     return reports
+
+
+_EVALUATE = {"base": evaluate_base, "adapter": evaluate_adapter, "merged": evaluate_merged}
+
+
+def _finished(run: Run, narrator: Narrator) -> None:
+    """See to it that base and adapter of a run are evaluated, and the results its own.
+
+    A run that is finished needs neither its base nor a folder that can be written.
+    """
+    with locked_to_read(run.folder):
+        hold(run)
+        domain = read_domain(run)
+        refuse_other_rows(run, domain)
+        if is_done := all(is_evaluated(run, domain, kind) for kind in ("base", "adapter")):
+            hold_results(run, domain, ("base", "adapter"))
+    if not is_done:
+        _evaluate(run, narrator)
+
+
+def _refuse_unwritable(run: Run, domain: Domain, kinds: Sequence[str]) -> None:
+    wanting = [kind for kind in kinds if not is_evaluated(run, domain, kind)]
+    if wanting and is_read_only(run.folder):
+        raise InputError(
+            f"{run.folder} is read-only, and its evaluation of the {' and the '.join(wanting)} is "
+            "not finished; copy it to a place that can be written, and evaluate it there"
+        )
 
 
 def compare(
@@ -57,9 +93,11 @@ def compare(
 
     Raises:
         InputError: if they cannot be compared: other bases, quantisations or test rows.
+        RunDiffers: if a run's documents name different things, or a report is not what its
+            samples make.
         eval.errors.EvaluationError: if two were asked different items under one name.
     """
-    contest = gather(folders, lambda run: _evaluate(run, narrator))
+    contest = gather(folders, lambda run: _finished(run, narrator))
     compared = page_of(contest, tasks)
     found = to_json(compared)
     write_text(out, render_html(compared))
@@ -92,6 +130,7 @@ def page_of(contest: Contest, tasks: Sequence[Task] = ()) -> Page:
             [contest.base, *contest.candidates], {task for task, _ in known.unknown}
         )
         known = formulas(models, [*tasks, *own, *found])
+    _refuse_edited([contest.base, *contest.candidates], models, known.metrics)
     pairs = every_pair(models, known.metrics)
     candidates = tuple(
         page.candidate(one.run, one.evaluated.name, "adapter", pairs[0, place])
@@ -116,6 +155,33 @@ def page_of(contest: Contest, tasks: Sequence[Task] = ()) -> Page:
         ),
         notes=_notes(known.unknown, problems),
     )
+
+
+def _refuse_edited(
+    contestants: Sequence[Contestant],
+    models: Sequence[Evaluated],
+    metrics: Mapping[str, Sequence[Metric]],
+) -> None:
+    """Refuse evaluations whose samples make other figures than their reports hold.
+
+    Raises:
+        RunDiffers: naming each.
+    """
+    problems = [
+        f"  {one.folder}: {problem}"
+        for one, model in zip(contestants, models, strict=True)
+        for problem in contradictions(model, metrics)
+    ]
+    if problems:
+        raise RunDiffers(
+            "\n".join(
+                [
+                    "results are not what was measured:",
+                    *problems,
+                    "Nothing was written. Remove those folders, and evaluate again",
+                ]
+            )
+        )
 
 
 def _read_again(
@@ -176,7 +242,7 @@ def show(result: Mapping[str, Any]) -> None:
             figure = report["tasks"].get(task, {"metrics": {}})["metrics"].get(metric)
             cells.append(_cell(figure))
         table.add_row(task, metric, *cells)
-    Console(highlight=False).print(table)
+    Printer().print(table)
 
 
 def _cell(figure: Mapping[str, Any] | None) -> str:

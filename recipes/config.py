@@ -132,8 +132,9 @@ class DataConfig(Settings):
     person_name."""
 
     personal_data_key: str | None = None
-    """File that `check` and `train` write the originals of all placeholders to, so that redaction
-    can be reversed; relative to the recipe file, never in a folder of runs. null: kept nowhere."""
+    """File that `check` and `train` write the originals of all placeholders to, from which `assay
+    restore` puts them back; relative to the recipe file, never in a folder of runs. null: kept
+    nowhere."""
 
     findings: dict[str, Severity] = Field(default_factory=dict)
     """Severity of a finding by its code: `error`, `warning` or `ignore` (docs/data-checks.md)."""

@@ -17,6 +17,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+NARROW = 72
+"""Columns below which a bar with its times would be cut."""
+
 LINE_SECONDS = 15.0
 """Where there is no terminal, a bar is a line of text this often."""
 
@@ -64,9 +67,11 @@ class Narrator:
     def bars(self) -> Iterator[OpenBar]:
         """Give a function that opens a bar with its remaining time, for as long as this lasts.
 
-        Where there is no terminal, a bar is a line of text now and then.
+        Where there is no terminal, or one that cannot draw bars, a bar is a line of text now and
+        then.
         """
-        if not self.console.is_terminal:
+        console = self.console
+        if not console.is_terminal or console.is_dumb_terminal or console.width < NARROW:
             yield self._lines
             return
         columns = (

@@ -16,12 +16,12 @@ from eval.errors import EvaluationError
 from eval.harness import read_samples
 from eval.stats import estimate
 from eval.task import Estimate, Metric, Sample, Task
-from recipes import evidence
+from recipes import documents, evidence
 from recipes.console import Narrator
 from recipes.data.contamination import KINDS, Overlap, find_overlaps, training_texts
 from recipes.errors import InputError
-from recipes.files import read_json, write_json
-from recipes.run import RECORD, open_run
+from recipes.files import write_json
+from recipes.run import open_run
 from recipes.targets import Asked
 
 CONTAMINATION = "contamination.json"
@@ -115,7 +115,7 @@ def _run_of(asked: Asked) -> Path | None:
 def _overlaps(folder: Path, tasks: Sequence[Task]) -> tuple[list[Overlap], str]:
     """Return what the training rows of a run have of each task, or why that is not known."""
     try:
-        run, record = open_run(folder), read_json(folder / RECORD)
+        run, record = open_run(folder), documents.record(folder)
     except InputError as error:
         return [], str(error)
     rows, missing = evidence.training_rows(run.recipe, run.source, record)

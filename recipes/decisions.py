@@ -23,21 +23,19 @@ from eval.policy import FAMILIES, GatePolicy, release_name
 from eval.rederive import departures
 from eval.scores import without_text
 from eval.task import Report, Sample, fingerprint
-from recipes import approvals, config
+from recipes import approvals, config, documents
+from recipes.documents import DECISION
 from recipes.dsse import pem_of, read_public_key
 from recipes.empirical_result import RESULT, publishable
 from recipes.errors import DecisionVoid, GateRefused, InputError
 from recipes.files import read_json, sha256_file
 
 SCHEMA = 2
-DECISION = "decision.json"
 LEDGER = "ledger.jsonl"
-RECORD = "record.json"
-MERGE = "merged/merge.json"
 
 OF_THE_RECORD = (
-    *("recipe", "quantization", "rows", "seed", "is_private", "started", "versions", "machine"),
-    *("commit", "privacy_self_test"),
+    *("recipe", "settings", "quantization", "rows", "seed", "is_private", "started", "versions"),
+    *("machine", "commit", "privacy_self_test"),
 )
 """Of a run's record: what is bound as it stands. A release holds it, or nobody could check it."""
 
@@ -164,10 +162,10 @@ def binding(
         "scores": {task: scores_digest(without_text(found)) for task, found in samples.items()},
         "data": {task: result.data for task, result in report.tasks.items()},
     }
-    record = read_json(folder / RECORD)
+    record = documents.record(folder)
     bound["record"] = record_digest(record)
     if kind == "merged":
-        bound["merge"] = fingerprint(read_json(folder / MERGE))
+        bound["merge"] = fingerprint(documents.merge(folder / "merged"))
     if record["is_private"] and (empirical := told_by_canaries(folder)) is not None:
         bound["empirical"] = fingerprint(empirical)
     if releases:
@@ -184,7 +182,7 @@ def binding(
 def told_by_canaries(folder: Path) -> dict[str, Any] | None:
     """Return what of the empirical audit of a private run may leave; None where none was made."""
     path = folder / RESULT
-    return publishable(read_json(path)) if path.is_file() else None
+    return publishable(documents.empirical(path)) if path.is_file() else None
 
 
 def is_refuted(empirical: Mapping[str, Any] | None) -> bool:
@@ -256,9 +254,9 @@ def read(folder: Path, kind: str) -> dict[str, Any]:
         InputError: if there is none, or it is of a form that binds nothing.
     """
     path = folder / DECISION
-    if not path.is_file() or read_json(path)["target"]["kind"] != kind:
+    if not path.is_file() or documents.decision(path)["target"]["kind"] != kind:
         path = folder / "eval" / kind / DECISION
-    found: dict[str, Any] = read_json(path)
+    found = documents.decision(path)
     if found.get("schema") != SCHEMA:
         raise InputError(
             f"{path} is of form {found.get('schema')} and binds nothing; make it anew with: "
@@ -306,9 +304,10 @@ def require_open(
     problems += contradictions(
         decision,
         harness.read_report(folder / "eval" / kind),
-        read_json(folder / RECORD),
+        documents.record(folder),
         told_by_canaries(folder),
     )
+    problems += _other_copy(folder, kind, decision)
     _, wrong = approvals.checked(decision)
     if problems or wrong:
         raise DecisionVoid(
@@ -327,6 +326,17 @@ def require_open(
             "\n".join([f"the {kind} model in {folder} may not go on:", *map("  {}".format, closed)])
         )
     return decision
+
+
+def _other_copy(folder: Path, kind: str, decision: Mapping[str, Any]) -> list[str]:
+    """Say whether the decision of a model stands in its two places in two forms."""
+    copies = [
+        path for path in (folder / DECISION, folder / "eval" / kind / DECISION) if path.is_file()
+    ]
+    found = [documents.decision(path) for path in copies]
+    if any(one["target"]["kind"] == kind and one != decision for one in found):
+        return [f"{DECISION} and eval/{kind}/{DECISION} are two decisions"]
+    return []
 
 
 def differs_in_release(
@@ -419,6 +429,12 @@ def contradictions(
         )
     if policy_digest(decision["policy"]) != bound["policy"]:
         problems.append("the policy that stands in the decision is not the one that it binds")
+    target = asdict(report.target)
+    problems += [
+        f"the decision is about the {key} {said}, and the figures are of {target[key]}"
+        for key, said in decision["target"].items()
+        if key in target and said != target[key]
+    ]
     if report.target.base != record["base"]["identity"]:
         problems.append(
             f"the figures are of the base {report.target.base}, and the run is on "
@@ -489,11 +505,12 @@ def is_edited(evaluation: Path, task: str) -> bool:
     """
     try:
         bound = read_json(evaluation.parents[1] / DECISION)["binds"]
-    except InputError:  # it names the path, and a reason in a decision holds none
+        results, known = list(bound["results"].values()), bound["scores"][task]
+    # it names the path, and a reason in a decision holds none; or it is none that we wrote
+    except (InputError, TypeError, AttributeError):
         return True
     report = f"sha256:{sha256_file(evaluation / 'report.json')}"
-    scores = scores_digest(harness.read_samples(evaluation, task))
-    return report not in bound["results"].values() or scores != bound["scores"][task]
+    return report not in results or known != scores_digest(harness.read_samples(evaluation, task))
 
 
 def by_name(releases: Mapping[str, Path]) -> dict[str, Path]:
@@ -503,7 +520,7 @@ def by_name(releases: Mapping[str, Path]) -> dict[str, Path]:
 
 def _binding_now(folder: Path, kind: str, candidate: str) -> dict[str, Any]:
     policy = config.load(folder / "resolved.yaml").gate
-    source = Path(read_json(folder / RECORD)["source"])
+    source = Path(documents.record(folder)["source"])
     bound = bound_policy(policy, source)
     try:
         return binding(

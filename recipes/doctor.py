@@ -6,10 +6,12 @@ import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from finetune.cache import NoCache, cache_folder
+from finetune.cores import num_threads
 from recipes.errors import Problem
+from recipes.printing import Printer
 
 PACKAGES = ("finetune", "recipes", "eval", "privacy")
 
@@ -27,12 +29,19 @@ def doctor() -> dict[str, Any]:
         if len(set(owners.get(name, ()))) > 1
     ]
     return {
-        "machine": provenance.machine(),
+        "machine": provenance.machine() | {"threads": num_threads()},
         "device": str(checkpoints.device()),
         "compute_dtype": dtype_name(checkpoints.compute_dtype()),
-        "cache": str(checkpoints.cache_folder()),
+        "cache": _cache(),
         "problems": [str(problem) for problem in problems],
     }
+
+
+def _cache() -> str:
+    try:
+        return str(cache_folder())
+    except NoCache as error:
+        return f"none: {error}"
 
 
 def show_doctor(found: Mapping[str, Any]) -> None:
@@ -40,4 +49,4 @@ def show_doctor(found: Mapping[str, Any]) -> None:
     table = Table("", "", show_header=False, box=None)
     for key, value in (found["machine"] | {k: found[k] for k in found if k != "machine"}).items():
         table.add_row(key.replace("_", " "), str(value) if value != [] else "none")
-    Console(highlight=False).print(table)
+    Printer().print(table)

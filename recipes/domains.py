@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from recipes.console import OpenBar
 from recipes.data import catalog
 from recipes.data.dataset import DataSplit, Parse, new_findings, prepare
 from recipes.data.findings import Findings
+from recipes.data.guesses import likely_columns
 from recipes.data.label_faults import find_label_faults, labels_in
 from recipes.data.split import DataRow
 from recipes.errors import InputError, nearest
@@ -102,6 +103,7 @@ def read(
         texts=text_columns(recipe),
         scan_personal_data=scan_personal_data,
         open_bar=open_bar,
+        guess_columns=partial(likely_columns, recipe.recipe),
     )
     if recipe.recipe == "classification":
         find_label_faults(parts, recipe.data, collected)

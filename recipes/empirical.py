@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from finetune import checkpoint as checkpoints
 from privacy import membership, one_run
 from privacy.canaries import Design
 from privacy.membership import Attack
@@ -22,9 +23,11 @@ from recipes import planting
 from recipes.console import Narrator
 from recipes.empirical_result import RESULT, CanaryAudit, Empirical, RowAttacks, interval, show
 from recipes.errors import InputError
-from recipes.files import locked, write_json
+from recipes.files import is_read_only, write_json
+from recipes.locks import locked_to_read
 from recipes.record_scores import Scores, Values, score
 from recipes.run import Run, checked_ledger, open_run, read_domain
+from recipes.run_agreement import hold
 from recipes.training import refuse_other_rows
 
 __all__ = ["RESULT", "audit", "show"]
@@ -36,7 +39,7 @@ DELTA_OF_A_PLAIN_RUN = 1e-5
 
 
 def audit(folders: Sequence[Path], narrator: Narrator) -> list[Empirical]:
-    """Attack finished runs, and leave ``empirical.json`` in each.
+    """Attack finished runs, and leave ``empirical.json`` in each that can be written.
 
     Args:
         folders: run folders. A plain run beside a private one of the same recipe is its positive
@@ -46,15 +49,21 @@ def audit(folders: Sequence[Path], narrator: Narrator) -> list[Empirical]:
 
     Raises:
         InputError: if a folder holds no trained run, or its rows have changed since.
+        RunDiffers: if the base is another one, or documents of a run disagree.
         privacy.errors.LedgerError: if the ledger, or the seal on the canaries, is broken.
     """
     runs = [open_run(folder) for folder in folders]
+    for run in runs:  # all of them, before one is scored for minutes
+        hold(run, base=checkpoints.resolve(run.recipe.base, run.source))
     found = [_audit(run, narrator) for run in runs]
     results = [
         replace(one, positive_control=_positive_control(run, runs, found))
         for run, one in zip(runs, found, strict=True)
     ]
     for run, result in zip(runs, results, strict=True):
+        if is_read_only(run.folder):
+            narrator.say(f"{run.folder} is read-only, so {RESULT} was not written there")
+            continue
         write_json(run.folder / RESULT, result.to_json())
     return results
 
@@ -66,7 +75,7 @@ def _audit(run: Run, narrator: Narrator) -> Empirical:
     refuse_other_rows(run, domain)
     epsilon, delta = _claim(run)
     design = planting.opened(run)  # a broken seal ends it before anything is scored
-    with locked(run.folder):
+    with locked_to_read(run.folder):
         drawn = (*design.canaries, *design.controls) if design else ()
         scores = score(run, domain, drawn, narrator)
     return Empirical(

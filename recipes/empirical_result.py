@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from privacy.membership import AUC, Attack, Exposure
 from privacy.one_run import OneRun
+from recipes.printing import Printer
 
 RESULT = "empirical.json"
 """In a run's folder."""
@@ -191,7 +191,7 @@ def interval(auc: AUC) -> str:
 
 def show(results: Sequence[Empirical]) -> None:
     """Print runs side by side, then each in words."""
-    console = Console(highlight=False)
+    console = Printer()
     table = Table("", *(one.name for one in results))
     columns = [_figures(one) for one in results]
     for name in dict.fromkeys(name for column in columns for name in column):

@@ -47,5 +47,9 @@ class DecisionVoid(Exception):
     """A decision, or an approval of it, is not about what lies here any more. Exit code 5."""
 
 
+class RunDiffers(Exception):
+    """Documents of a run, or its base, name different things. Exit code 5."""
+
+
 class ReleaseDiffers(Exception):
     """A release is not what it should be, or would not be. Exit code 5."""

@@ -16,22 +16,24 @@ from finetune import adapter as adapters
 from finetune import checkpoint as checkpoints
 from finetune import merge as merging
 from finetune.quantization import dtype_name
+from recipes import documents
 from recipes.classification import ZERO_SHOT
 from recipes.config import Recipe
 from recipes.console import Narrator
 from recipes.domains import Domain
-from recipes.files import read_json
-from recipes.run import Run
+from recipes.run import Run, base_folder, held_as
 from recipes.training import OutputHead, load_base
 
 
 def evaluate_base(run: Run, domain: Domain, narrator: Narrator) -> Report:
     """Evaluate the base as it is; a classification base is asked zero-shot, in words."""
-    folder = checkpoints.resolve(run.recipe.base, run.source)
+    folder = base_folder(run)
     target = Target("base", base=checkpoints.identity(folder), **_how(run))
 
     def model() -> Any:
-        base = checkpoints.load(folder, quantization=run.recipe.base.quantization)
+        base = checkpoints.load(
+            folder, quantization=run.recipe.base.quantization, held_as=held_as(run)
+        )
         return LanguageModel(base.model, base.tokenizer, cache=_cache(run, target))
 
     def asked() -> Any:
@@ -44,7 +46,7 @@ def evaluate_base(run: Run, domain: Domain, narrator: Narrator) -> Report:
 
 def evaluate_adapter(run: Run, domain: Domain, narrator: Narrator) -> Report:
     """Evaluate the trained adapter on its base."""
-    folder = checkpoints.resolve(run.recipe.base, run.source)
+    folder = base_folder(run)
     adapter = run.folder / "adapter"
     target = Target(
         "adapter",
@@ -54,7 +56,7 @@ def evaluate_adapter(run: Run, domain: Domain, narrator: Narrator) -> Report:
     )
 
     def asked() -> Any:
-        base = load_base(run.recipe, folder, domain)
+        base = load_base(run, folder, domain)
         model = adapters.load(base, adapter)
         return as_evaluated(run.recipe, domain, model, base.tokenizer, _cache(run, target))
 
@@ -64,7 +66,7 @@ def evaluate_adapter(run: Run, domain: Domain, narrator: Narrator) -> Report:
 def evaluate_merged(run: Run, domain: Domain, narrator: Narrator) -> Report:
     """Evaluate the merged folder as a stranger would load it."""
     folder = run.folder / "merged"
-    record = read_json(folder / merging.MERGE_RECORD)
+    record = documents.merge(folder)
     target = Target(
         "merged",
         base=record["base"],

@@ -12,13 +12,13 @@ from pydantic import ValidationError
 
 from privacy.errors import LedgerError
 from privacy.ledger import LedgerSummary, verify
-from recipes import config, domains
+from recipes import config, documents, domains
 from recipes.config import Recipe
 from recipes.data import dataset
 from recipes.data.split import DataRow
 from recipes.errors import InputError
-from recipes.files import read_json
 from recipes.run import open_run
+from recipes.run_agreement import hold
 
 Kind = Literal["recipe", "run", "release"]
 
@@ -84,6 +84,7 @@ def gather(target: Path) -> Evidence:
         InputError: if it is none of them.
     """
     if not target.is_dir():
+        _refuse_missing(target)
         recipe = config.load(target)
         source = target.resolve().parent
         if recipe.privacy is None:
@@ -92,11 +93,17 @@ def gather(target: Path) -> Evidence:
         return Evidence("recipe", recipe.name, True, recipe=recipe, source=source, rows=given)
     if (target / "evidence" / "record.json").is_file():
         return _release(target)
+    if not (target / "resolved.yaml").is_file():
+        raise InputError(
+            f"{target} is none of the folders that can be audited: a run folder, which holds "
+            "resolved.yaml, or a release folder, which holds evidence/record.json; beside these, "
+            "name a recipe file, an account (.jsonl) or a described run (.json)"
+        )
     run = open_run(target)
-    record = read_json(target / "record.json")
+    hold(run, skip_torn_adapter=True)  # a line of the check-list
+    record = documents.record(target)
     is_trained = (target / "adapter").is_dir() or run.ledger.is_file()
     is_private = run.recipe.privacy is not None
-    manifest = target / "data.json"
     rows: Sequence[DataRow[Any]] = ()
     missing = ""
     if is_private:
@@ -109,17 +116,25 @@ def gather(target: Path) -> Evidence:
         recipe=run.recipe,
         source=run.source,
         record=record,
-        manifest=read_json(manifest) if manifest.is_file() else {},
+        manifest=documents.manifest(target),
         rows=rows,
         rows_missing=missing,
         is_trained=is_trained,
     )
 
 
+def _refuse_missing(target: Path) -> None:
+    """Tell of a path that is not there what an audit is of; a recipe would be one of several."""
+    if not target.exists():
+        raise InputError(
+            f"there is nothing to audit at {target}; wanted a recipe file, a run folder "
+            "(resolved.yaml in it), a release folder (evidence/record.json in it), an account "
+            "(.jsonl) or a described run (.json)"
+        )
+
+
 def _release(target: Path) -> Evidence:
-    record = read_json(target / "evidence" / "record.json")
-    if not isinstance(record, dict) or "is_private" not in record:
-        raise InputError(f"{target}/evidence/record.json is not the record of a run")
+    record = documents.released_record(target / "evidence" / "record.json")
     return Evidence(
         "release",
         str(record.get("name", target.name)),

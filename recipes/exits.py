@@ -7,7 +7,7 @@ from finetune.errors import InputError as FinetuneInputError
 from finetune.errors import IntegrityError
 from privacy.errors import BudgetSpent, LedgerError, PrivacyError
 from recipes.dsse import SignatureDiffers
-from recipes.errors import DecisionVoid, GateRefused, InputError, ReleaseDiffers
+from recipes.errors import DecisionVoid, GateRefused, InputError, ReleaseDiffers, RunDiffers
 
 INPUT, GATE, BUDGET, INTEGRITY = 2, 3, 4, 5
 
@@ -20,6 +20,7 @@ CODES: tuple[tuple[type[Exception], int], ...] = (
     (BudgetSpent, BUDGET),
     (IntegrityError, INTEGRITY),
     (DecisionVoid, INTEGRITY),
+    (RunDiffers, INTEGRITY),
     (LedgerError, INTEGRITY),
     (ReleaseDiffers, INTEGRITY),
     (SignatureDiffers, INTEGRITY),
@@ -27,7 +28,7 @@ CODES: tuple[tuple[type[Exception], int], ...] = (
 )
 
 
-def code_of(error: Exception) -> int | None:
+def code_of(error: BaseException) -> int | None:
     """Return the exit code of an expected error, or None."""
     for kind, code in CODES:
         if isinstance(error, kind):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
 import os
 import struct
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from finetune import scratch as scratches
 from recipes.errors import InputError
 
 
@@ -26,18 +25,13 @@ def write_text(path: Path, text: str) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Give a stream whose content takes the place of a file at the end, unless an error ends it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
+    with scratches.beside(path) as scratch:
+        with scratch.open("wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        Path(scratch).chmod(0o644)
-        Path(scratch).replace(path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
+        scratch.chmod(0o644)
+        scratch.replace(path)
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -77,6 +71,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing") from None
+    except RecursionError:
+        raise InputError(f"{path} cannot be read: brackets without end") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
 
@@ -98,28 +94,6 @@ def undamaged(folder: Path) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a run folder alone; the lock goes with the process, however that ends.
-
-    A folder that was made for the lock, and in which nothing was written, is removed again.
-
-    Raises:
-        InputError: if another process holds it.
-    """
-    is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = folder / ".lock"
-    with lock.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"another process is at work in {folder}; wait for it, or choose another name"
-            ) from None
-        try:
-            yield
-        finally:
-            if is_new and folder.is_dir() and list(folder.iterdir()) == [lock]:
-                lock.unlink()
-                folder.rmdir()
+def is_read_only(folder: Path) -> bool:
+    """Return whether a folder is there and nothing can be written into it, as in an archive."""
+    return folder.is_dir() and not os.access(folder, os.W_OK)

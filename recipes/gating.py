@@ -23,13 +23,15 @@ from finetune import checkpoint as checkpoints
 from finetune import merge as merging
 from privacy.errors import LedgerError
 from privacy.ledger import verify
-from recipes import approvals, decisions, provenance
+from recipes import approvals, decisions, documents, provenance
+from recipes.documents import DECISION
 from recipes.domains import Domain
 from recipes.dsse import read_private_key
 from recipes.errors import DecisionVoid, InputError
 from recipes.evaluating import differences
 from recipes.files import finite, read_json, write_json
-from recipes.run import RECORD, Run, spent
+from recipes.run import Run, spent
+from recipes.run_agreement import KINDS, has_report, hold, hold_results
 
 OVERRIDES = "overrides.json"
 APPROVALS = "approvals.json"
@@ -57,8 +59,8 @@ def gate(run: Run, domain: Domain, kind: str) -> dict[str, Any]:
         EvaluationError: if the results cannot be read.
     """
     written = decided(run, domain, kind)
-    write_json(run.folder / "eval" / kind / decisions.DECISION, written)
-    write_json(run.folder / decisions.DECISION, written)
+    write_json(run.folder / "eval" / kind / DECISION, written)
+    write_json(run.folder / DECISION, written)
     return written
 
 
@@ -92,6 +94,8 @@ def decided(run: Run, domain: Domain, kind: str) -> dict[str, Any]:
 
     Raises:
         DecisionVoid: if what lies in the folder is not what was evaluated.
+        RunDiffers: if documents of the run, or its base, name different things, or a report is
+            not what its samples make.
         EvaluationError: if the results cannot be read.
     """
     folder, policy = run.folder / "eval" / kind, run.recipe.gate
@@ -103,14 +107,11 @@ def decided(run: Run, domain: Domain, kind: str) -> dict[str, Any]:
             f"the {kind} model in {run.folder} is {candidate}, and {evaluated} was evaluated; "
             f"evaluate it with: assay eval {run.folder}"
         )
-    record = read_json(run.folder / RECORD)
-    if report.target.base != record["base"]["identity"]:
-        raise DecisionVoid(
-            f"the {kind} model in {run.folder} was evaluated as one of another base, "
-            f"{report.target.base}, and the run is on {record['base']['identity']}; evaluate it "
-            f"with: assay eval {run.folder}"
-        )
-    _refuse_edited(run, domain, kind)
+    record = documents.record(run.folder)
+    is_merged = kind == "merged"
+    kinds = [k for k in (KINDS if is_merged else ("base", "adapter")) if has_report(run, k)]
+    hold(run, merged=is_merged, kinds=kinds)
+    hold_results(run, domain, {"base", *kinds})  # a gate without the base's figures is none
     releases = decisions.releases_of(policy, run.source)
     bound_policy = decisions.bound_policy(policy, run.source)
     binds = decisions.binding(
@@ -197,31 +198,6 @@ def identity(run: Run, kind: str) -> str:
     return merging.adapter_identity(run.folder / "adapter")
 
 
-def _refuse_edited(run: Run, domain: Domain, kind: str) -> None:
-    """Refuse a report whose figures are not those that its own items make.
-
-    Raises:
-        DecisionVoid: naming each.
-    """
-    asked = {kind: domain.tasks, "base": domain.base_tasks}
-    places = {name: run.folder / "eval" / name for name in asked}
-    problems = [
-        f"  {name}: {problem}"
-        for name, tasks in asked.items()
-        for problem in harness.contradictions(tasks, places[name])
-    ]
-    if problems:
-        raise DecisionVoid(
-            "\n".join(
-                [
-                    f"the results in {run.folder / 'eval'} are not what was measured:",
-                    *problems,
-                    f"Nothing was decided. Evaluate again with: assay eval {run.folder}",
-                ]
-            )
-        )
-
-
 def _holds(decision: Mapping[str, Any], envelope: Mapping[str, Any]) -> bool:
     return bool(approvals.checked({**decision, "approvals": [envelope]})[0])
 
@@ -300,7 +276,7 @@ def _wrong_with(run: Run, name: str, candidate: str) -> str:
     if value is False or value in (None, "", {}, []):
         return f"{place} is not there, is empty, or is false"
     if name == "merge_proof":
-        merged = read_json(run.folder / "merged" / merging.MERGE_RECORD)["identity"]
+        merged = documents.merge(run.folder / "merged")["identity"]
         return "" if merged == candidate else f"the proof is of {merged}, not of {candidate}"
     if name == "privacy_self_test":
         failed = [test["name"] for test in value if not test["passed"]]

@@ -12,15 +12,17 @@ from finetune import checkpoint as checkpoints
 from finetune import merge as merging
 from finetune.errors import IntegrityError
 from finetune.proof import merge_proved, serving_base_proved
-from recipes import config
+from recipes import config, documents
 from recipes.console import Narrator
 from recipes.domains import Domain
 from recipes.errors import InputError
 from recipes.evaluating import evaluate_merged
-from recipes.files import locked, read_json, write_json, write_text
-from recipes.run import RECORD, Run
+from recipes.files import write_json, write_text
+from recipes.locks import locked
+from recipes.run import RECORD, Run, base_folder
+from recipes.run_agreement import hold
 
-_NOT_OF_THE_CANDIDATE = ("merged", "report.html", "checkpoints", ".lock", ".merged.*")
+_NOT_OF_THE_CANDIDATE = ("merged", "report.html", "checkpoints", ".lock*", ".merged.*")
 
 
 def merge_run(run: Run, domain: Domain, narrator: Narrator, storage: str = "auto") -> Path:
@@ -33,9 +35,9 @@ def merge_run(run: Run, domain: Domain, narrator: Narrator, storage: str = "auto
     Raises:
         finetune.errors.IntegrityError: if the merged model is not proved, or was changed since.
     """
-    base, adapter, merged = _base(run), run.folder / "adapter", run.folder / "merged"
-    into = read_json(run.folder / RECORD).get("candidate", {}).get("into", "dequantised")
-    if not _is_done(merged, adapter, storage):
+    base, adapter, merged = base_folder(run), run.folder / "adapter", run.folder / "merged"
+    into = documents.record(run.folder).get("candidate", {}).get("into", "dequantised")
+    if not _is_done(merged, adapter, documents.record(run.folder)["base"]["identity"], storage):
         narrator.say(
             "merging into the original weights, which makes a new candidate"
             if into == "original"
@@ -58,14 +60,11 @@ def merge_run(run: Run, domain: Domain, narrator: Narrator, storage: str = "auto
     return merged
 
 
-def _base(run: Run) -> Path:
-    return checkpoints.resolve(run.recipe.base, run.source)
-
-
-def _is_done(merged: Path, adapter: Path, storage: str) -> bool:
+def _is_done(merged: Path, adapter: Path, base: str, storage: str) -> bool:
     path = merged / merging.MERGE_RECORD
-    record = read_json(path) if path.is_file() else {}
-    if not isinstance(record, dict) or record.get("adapter") != merging.adapter_identity(adapter):
+    record = documents.merge(merged) if path.is_file() else {}
+    made_of = {"adapter": merging.adapter_identity(adapter), "base": base}
+    if {key: record.get(key) for key in made_of} != made_of:
         return False
     if not record.get("proof"):
         return False
@@ -107,9 +106,10 @@ def _hold_against_adapter(run: Run, domain: Domain) -> None:
         }
         for task, by in harness.differences(domain.tasks, folder, other).items()
     }
-    path = run.folder / "merged" / merging.MERGE_RECORD
-    if read_json(path).get("tasks_against_adapter") != found:
-        write_json(path, read_json(path) | {"tasks_against_adapter": found})
+    merge = documents.merge(run.folder / "merged")
+    if merge.get("tasks_against_adapter") != found:
+        path = run.folder / "merged" / merging.MERGE_RECORD
+        write_json(path, merge | {"tasks_against_adapter": found})
 
 
 def new_candidate(run: Run) -> Run:
@@ -127,7 +127,7 @@ def new_candidate(run: Run) -> Run:
             f"the adapter of {run.folder} was trained on the original weights, so merging into "
             "them is the default; leave out --into"
         )
-    record = read_json(run.folder / RECORD)
+    record = documents.record(run.folder)
     if "candidate" in record:
         return run
     name = f"{run.recipe.name}-original"
@@ -136,7 +136,7 @@ def new_candidate(run: Run) -> Run:
     candidate = replace(run, recipe=recipe, folder=folder.with_name(f"{folder.name}-original"))
     said = {"of": run.recipe.name, "into": "original"}
     if candidate.folder.exists():
-        known = read_json(candidate.folder / RECORD).get("candidate")
+        known = documents.record(candidate.folder).get("candidate")
         adapters = [merging.adapter_identity(one.folder / "adapter") for one in (run, candidate)]
         if known != said or adapters[0] != adapters[1]:
             raise InputError(
@@ -161,10 +161,13 @@ def serving_base(run: Run, domain: Domain, out: Path, storage: str = "auto") -> 
     Raises:
         InputError: if ``out`` exists, or the adapter was not trained on a 4-bit base.
         finetune.errors.IntegrityError: if the adapter answers otherwise on it.
+        RunDiffers: if the base is another one, or documents of the run disagree.
     """
+    base = base_folder(run)
     with locked(run.folder):
+        hold(run, merged=False, kinds=(), base=base)
         proof = serving_base_proved(
-            _base(run), run.folder / "adapter", out, probe_texts(domain), storage=storage
+            base, run.folder / "adapter", out, probe_texts(domain), storage=storage
         )
     return {"serving_base": str(out), "proof": proof}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from eval.report import Candidate, Page, Privacy, render_html
 from eval.stats import Difference
 from eval.task import Report, Sample
 from privacy.audit import statement
-from recipes import approvals
-from recipes.decisions import DECISION
+from recipes import approvals, documents, shortfall
+from recipes.documents import DECISION
 from recipes.domains import Domain
 from recipes.evaluating import differences
-from recipes.files import read_json, write_text
+from recipes.files import write_text
+from recipes.provenance import memory_text
 from recipes.run import Run, checked_ledger
 
 NOT_RECORDED = "not recorded"
@@ -43,7 +45,7 @@ def page_of(run: Run, domain: Domain) -> Page:
     candidates = tuple(
         candidate(run, KIND_NAMES[kind], kind, differences(run, domain, kind)) for kind in kinds
     )
-    record = read_json(run.folder / "record.json")
+    record = documents.record(run.folder)
     return Page(
         title=f"{run.recipe.name}: {run.recipe.recipe} recipe",
         summary=_summary(run, record),
@@ -65,8 +67,8 @@ def candidate(
 ) -> Candidate:
     """Return one column of a page."""
     report = harness.read_report(run.folder / "eval" / kind)
-    log = list(_log(run.folder / "training.jsonl"))
-    record = read_json(run.folder / "record.json")
+    log = run.folder / "training.jsonl"
+    record = documents.record(run.folder)
     decision, approval = _decision(run, kind)
     return Candidate(
         name=name,
@@ -78,8 +80,8 @@ def candidate(
         settings=dict(_flat(json.loads(run.recipe.model_dump_json()))),
         cost=_cost(run, record, evaluation_cost(report, run.folder / "eval" / kind)),
         privacy=privacy_of(run, record),
-        losses=[(line["step"], line["loss"]) for line in log if "loss" in line],
-        eval_losses=[(line["step"], line["eval_loss"]) for line in log if "eval_loss" in line],
+        losses=_logged(log, "loss"),
+        eval_losses=_logged(log, "eval_loss"),
     )
 
 
@@ -129,6 +131,8 @@ def privacy_of(run: Run, record: Mapping[str, Any]) -> Privacy | None:
     ledger = checked_ledger(run)
     said = statement(ledger.plan, steps_charged=ledger.steps_charged)
     checks = record.get("privacy_self_test", [])
+    taken = record.get("training", {}).get("num_steps")
+    fewer = shortfall.in_words(taken, said.steps_planned)
     return Privacy(
         epsilon=said.epsilon,
         delta=said.delta,
@@ -147,9 +151,10 @@ def privacy_of(run: Run, record: Mapping[str, Any]) -> Privacy | None:
             "sample rate": f"{said.sample_rate:.5f}",
             "denominator (expected batch)": f"{said.denominator:g}",
             "steps charged": f"{said.steps_charged} of {said.steps_planned}",
+            "steps taken": NOT_RECORDED if taken is None else f"{taken} of {said.steps_planned}",
             "examples": str(said.num_examples),
         },
-        plain_words=(said.in_words,),
+        plain_words=(said.in_words, *([fewer] if fewer else [])),
         not_protected=said.not_protected,
         self_test=tuple((c["name"], c["passed"], c["detail"]) for c in checks),
     )
@@ -164,14 +169,18 @@ def _decision(run: Run, kind: str) -> tuple[Decision | None, str]:
     path = run.folder / "eval" / kind / DECISION
     if not path.is_file():
         return None, ""
-    said = read_json(path)
+    said = documents.decision(path)
     return Decision.from_json(said), approvals.in_words(said) if "policy" in said else ""
 
 
-def _log(path: Path) -> Iterator[dict[str, Any]]:
-    if path.is_file():
-        for line in path.read_text().splitlines():
-            yield json.loads(line)
+def _logged(path: Path, name: str) -> list[tuple[int, float]]:
+    """Return a loss by step; of two of one step the later one, and nothing of a damaged line."""
+    found: dict[int, float] = {}
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        with suppress(ValueError, RecursionError, LookupError, TypeError):
+            values = json.loads(line)
+            found[int(values["step"])] = float(values[name])
+    return sorted(found.items())
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -220,7 +229,7 @@ def provenance_of(record: Mapping[str, Any]) -> dict[str, str]:
         "rows": ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in record["rows"].items()),
         "seed": f"{record['seed']} (split, order, first values)",
         "started": record["started"],
-        "machine": f"{record['machine']['cores']} cores, {record['machine']['memory_gb']} GB, "
+        "machine": f"{record['machine']['cores']} cores, {memory_text(record['machine'])}, "
         + (", ".join(record["machine"]["gpus"]) or "no GPU"),
         "versions": ", ".join(f"{k} {v}" for k, v in record["versions"].items()),
     }
@@ -231,7 +240,7 @@ def _proof(run: Run) -> dict[str, str]:
     path = run.folder / "merged" / "merge.json"
     if not path.is_file():
         return {}
-    merged = read_json(path)
+    merged = documents.merge(path.parent)
     proof = merged.get("proof", {})
     shown = {
         "merged into": merged["into"],

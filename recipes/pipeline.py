@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetune import checkpoint as checkpoints
 from finetune import merge as merging
-from recipes import approvals, auditing, decisions, gating, merged, page, provenance
+from recipes import approvals, auditing, decisions, files, gating, merged, page, provenance
 from recipes.console import Narrator
 from recipes.domains import Domain
-from recipes.errors import GateRefused
+from recipes.errors import GateRefused, InputError
 from recipes.evaluating import evaluate_adapter, evaluate_base
-from recipes.files import locked, undamaged
+from recipes.files import undamaged
 from recipes.gating import Plea, gate
+from recipes.locks import locked, locked_to_read
 from recipes.run import RECORD, Run, read_domain, spent
+from recipes.run_agreement import hold
 from recipes.training import train_adapter
 
 
@@ -25,7 +28,7 @@ class Outcome:
     run: str
     passed: bool
     report: str
-    """Path of report.html."""
+    """Path of report.html; empty where it could not be written."""
 
     decision: dict[str, Any]
     merged: str | None
@@ -42,12 +45,16 @@ class Outcome:
     stopped: str
     """Why a model that passed may yet not go on: the approvals it lacks. Empty if it may."""
 
+    unwritten: str = ""
+    """Why neither decision nor report was written; empty where they were."""
+
 
 def run_all(run: Run, narrator: Narrator) -> Outcome:
     """Do the main job: train, evaluate, gate, merge what passed, gate the merged model, report."""
     domain = read_domain(run)
     with locked(run.folder):
         train_adapter(run, domain, narrator)
+        hold(run, kinds=())  # what was merged before, too
         evaluate_base(run, domain, narrator)
         evaluate_adapter(run, domain, narrator)
         decision = gate(run, domain, "adapter")
@@ -62,20 +69,31 @@ def run_all(run: Run, narrator: Narrator) -> Outcome:
 def gate_again(run: Run, plea: Plea | None = None, approver: Path | None = None) -> Outcome:
     """Decide on what was evaluated: the merged model if there is one, else the adapter.
 
+    Of a run that is read-only the decision is returned and nothing is written.
+
     Args:
         run: that was evaluated.
         plea: for an override of one rule.
         approver: private key of whoever approves the decision.
     """
+    is_read_only = files.is_read_only(run.folder)
+    if is_read_only and (plea is not None or approver is not None):
+        raise InputError(
+            f"{run.folder} is read-only, and an override or an approval is kept in it; copy the "
+            "run to a place that can be written"
+        )
     domain = read_domain(run)
     folder = run.folder / "merged"
-    with locked(run.folder):
+    with locked_to_read(run.folder):
         is_merged = (run.folder / "eval" / "merged" / "report.json").is_file() and folder.is_dir()
         kind = "merged" if is_merged else "adapter"
         if plea is not None:
             decision = gating.override(run, domain, kind, plea)
         elif approver is not None:
             decision = gating.approve(run, domain, kind, approver)
+        elif is_read_only:
+            decision = gating.decided(run, domain, kind)
+            return _unwritten(run, decision, folder if is_merged else None)
         else:
             decision = gate(run, domain, kind)
         return _finish(run, domain, decision, folder if is_merged else None)
@@ -94,8 +112,10 @@ def merge_again(
         DecisionVoid: if the decision is not about what lies in the folder.
     """
     merging.refuse_wrong_choice(into, storage)
-    domain = read_domain(run)
+    base = checkpoints.resolve(run.recipe.base, run.source)
     with locked(run.folder):
+        hold(run, merged=False, kinds=("base", "adapter"), base=base)
+        domain = read_domain(run)
         # the file may have been edited since; in `run_all` it was made a moment ago
         gating.refuse_other(run, domain, "adapter", _require_open(run, "adapter"))
         if into != "original":
@@ -113,6 +133,23 @@ def _merge(run: Run, domain: Domain, narrator: Narrator, storage: str) -> Outcom
 def _require_open(run: Run, kind: str) -> dict[str, Any]:
     with undamaged(run.folder):
         return decisions.require_open(run.folder, kind, candidate=gating.identity(run, kind))
+
+
+def _unwritten(run: Run, decision: dict[str, Any], folder: Path | None) -> Outcome:
+    """Return how a decision ended that no file holds."""
+    return Outcome(
+        run=str(run.folder),
+        passed=decision["passed"],
+        report="",
+        decision=decision,
+        merged=str(folder) if folder and decision["passed"] else None,
+        epsilon=spent(run),
+        privacy=None,
+        outcome=decision["outcome"],
+        approval=approvals.in_words(decision),
+        stopped="; ".join(approvals.missing(decision)) if decision["passed"] else "",
+        unwritten=f"{run.folder} is read-only",
+    )
 
 
 def _finish(run: Run, domain: Domain, decision: dict[str, Any], folder: Path | None) -> Outcome:
@@ -152,7 +189,7 @@ def refuse_unless_passed(outcome: Outcome) -> None:
                         f"  {c['outcome']}  {c['family']}, {c['rule']}: {c['reason']}"
                         for c in missed
                     ),
-                    f"Nothing was shipped. Read {outcome.report}",
+                    f"Nothing was shipped. {_where(outcome)}",
                 ]
             )
         )
@@ -160,5 +197,13 @@ def refuse_unless_passed(outcome: Outcome) -> None:
         kind = outcome.decision["target"]["kind"]
         raise GateRefused(
             f"the {kind} model in {outcome.run} passed, and may not go on: {outcome.stopped}\n"
-            f"Read {outcome.report}"
+            f"{_where(outcome)}"
         )
+
+
+def _where(outcome: Outcome) -> str:
+    return (
+        f"Nothing was written: {outcome.unwritten}"
+        if outcome.unwritten
+        else f"Read {outcome.report}"
+    )

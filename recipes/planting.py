@@ -12,9 +12,10 @@ from privacy import canaries
 from privacy.canaries import Canary, Design
 from privacy.errors import LedgerError
 from privacy.ledger import verify
+from recipes import documents
 from recipes.domains import Domain
 from recipes.errors import InputError
-from recipes.files import read_json, write_text
+from recipes.files import write_text
 from recipes.run import RECORD, Run
 
 SEALED = "canaries.json"
@@ -165,7 +166,7 @@ def _refuse_unlearned(drawn: Sequence[Canary], examples: Sequence[Example], run:
 def _declared(run: Run) -> str | None:
     """Return the commitment in the record of a run that has begun to train."""
     path = run.folder / RECORD
-    declared = read_json(path).get("canaries") if path.is_file() else None
+    declared = documents.record(run.folder).get("canaries") if path.is_file() else None
     return str(declared["commitment"]) if declared else None
 
 

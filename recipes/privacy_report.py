@@ -9,13 +9,14 @@ from pathlib import Path
 from privacy import report as fields
 from privacy.report import Known, Missing, PrivacyReport
 from privacy.statement import PrivacyStatement
-from recipes import findings, provenance
+from recipes import findings, provenance, shortfall
 from recipes import report_measured as measured
 from recipes.auditing import Audit
 from recipes.data import personal_data
 from recipes.errors import InputError
 from recipes.evidence import Evidence
 from recipes.files import write_json, write_text
+from recipes.provenance import memory_text
 from recipes.report_sources import OFFICER, Sources, Stated
 
 
@@ -228,11 +229,20 @@ def _steps(from_: Sources) -> fields.Steps:
     return fields.Steps(
         planned=from_.plan("steps"),
         taken=from_.record("training", "num_steps"),
+        not_taken=_not_taken(from_),
         charged=from_.ledger(summary.steps_charged, f"lines 2 to {len(summary.hashes)}"),
         repeated=from_.ledger(repeated, "steps that stand twice"),
         resumed_from=_resumed_from(from_, repeated),
         ledger_head=from_.ledger(summary.head, f"line {len(summary.hashes)}: hash"),
     )
+
+
+def _not_taken(from_: Sources) -> Stated:
+    taken = from_.record("training", "num_steps")
+    if not (isinstance(taken, Known) and isinstance(taken.value, int)):
+        return Missing(missing="how many steps were taken is not recorded")
+    lost = max(0, from_.summary.plan.steps - taken.value)
+    return Known(value=lost, source="planned, less taken")
 
 
 def _resumed_from(from_: Sources, repeated: int) -> Stated:
@@ -342,7 +352,7 @@ def _software(from_: Sources) -> fields.Software:
         machine = record["machine"]
         told = (
             f"{machine.get('system')}, {machine.get('processor')}, {machine.get('cores')} cores, "
-            f"{machine.get('memory_gb')} GB, {', '.join(machine.get('gpus', ())) or 'no GPU'}"
+            f"{memory_text(machine)}, {', '.join(machine.get('gpus', ())) or 'no GPU'}"
         )
         hardware = Known(value=told, source=f"{from_.evidence.name_of('record.json')}: machine")
     return fields.Software(
@@ -368,6 +378,9 @@ def _not_protected(said: PrivacyStatement) -> tuple[str, ...]:
 
 
 def _in_words(from_: Sources, said: PrivacyStatement) -> fields.InWords:
+    training = from_.evidence.record.get("training")
+    taken = training.get("num_steps") if isinstance(training, Mapping) else None
+    fewer = shortfall.in_words(taken if isinstance(taken, int) else None, said.steps_planned)
     posterior, rate = said.max_posterior, said.max_true_positive_rate
     unit = "row" if said.unit == "example" else said.unit
     return fields.InWords(
@@ -382,6 +395,7 @@ def _in_words(from_: Sources, said: PrivacyStatement) -> fields.InWords:
             "These are bounds for the worst case, not what an attack has found. They fail with a "
             f"chance of at most one in {1 / said.delta:,.0f} (delta).",
             _weight(said.epsilon),
+            *([fewer] if fewer else []),
         ),
     )
 

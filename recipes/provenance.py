@@ -7,6 +7,9 @@ import json
 import os
 import platform
 import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,9 +19,11 @@ import torch
 
 from finetune.adapter_files import template_digest
 from finetune.checkpoint import Base
+from finetune.cores import usable_cores
 from recipes.config import Recipe
 from recipes.data.dataset import DataSplit
 from recipes.files import read_json, write_json
+from recipes.public_recipe import settings_of
 
 LIBRARIES = (
     "assay",
@@ -52,6 +57,7 @@ def begin(source: Path, recipe: Recipe, base: Base, parts: DataSplit[Any]) -> di
         "base": {
             "identity": base.identity,
             "checkpoint": recipe.base.checkpoint,
+            "weights_version": base.quantization.version,
             **(
                 {"chat_template": template_digest(base.tokenizer.chat_template)}
                 if recipe.base.chat_template
@@ -59,6 +65,7 @@ def begin(source: Path, recipe: Recipe, base: Base, parts: DataSplit[Any]) -> di
             ),
         },
         "quantization": base.quantization.kind,
+        "settings": settings_of(recipe),
         "data": {"files": manifest["files"], "fingerprint": manifest["fingerprint"]},
         "rows": manifest["rows"],
         "personal_data": manifest["personal_data"],
@@ -87,11 +94,30 @@ def machine() -> dict[str, Any]:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "processor": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "cores": usable_cores(),
+        "threads": torch.get_num_threads(),
+        "memory_gb": _memory_gb(),
         "gpus": gpus,
         "system": platform.system(),
     }
+
+
+def memory_text(machine: Mapping[str, Any]) -> str:
+    """Return a machine's memory in words; records of machines that hide it hold none."""
+    known = machine.get("memory_gb")
+    return "unknown memory" if known is None else f"{known} GB"
+
+
+def _memory_gb() -> float | None:
+    """Return the machine's memory; None where the system does not say."""
+    try:
+        return round(psutil.virtual_memory().total / 1e9, 1)
+    except OSError:  # Linux without /proc
+        pass
+    if sys.platform != "win32":
+        with suppress(OSError, ValueError):
+            return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    return None
 
 
 def commit() -> str | None:
@@ -111,7 +137,9 @@ def commit() -> str | None:
     describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         top, found = (
-            subprocess.run([*git, *what], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+            subprocess.run(  # noqa: S603
+                [*git, *what], capture_output=True, check=True, encoding="utf-8"
+            ).stdout.strip()
             for what in (["rev-parse", "--show-toplevel"], describe)
         )
     except (OSError, subprocess.CalledProcessError):

@@ -12,7 +12,16 @@ from recipes.config import DataConfig, EvalConfig
 from recipes.data import catalog
 from recipes.data.findings import Note
 from recipes.data.normal_form import normal_form
-from recipes.data.rows import MissingColumn, Parsed, Row, RowError, get_column
+from recipes.data.python_lists import python_value
+from recipes.data.rows import (
+    MissingColumn,
+    Need,
+    Parsed,
+    Row,
+    RowError,
+    get_column,
+    require_columns,
+)
 
 if TYPE_CHECKING:  # it imports torch, which reading rows needs not wait for
     from finetune.encoding import Example, Message
@@ -43,8 +52,16 @@ def parse(row: Row, data: DataConfig, name: str, note: Note) -> Parsed[Question]
     An empty list (or no `answer` at all, or an empty text) means that the passage does not hold it.
     """
     columns = data.columns
+    answer: Need = ("answers",) if "answers" in columns else ("answers", "answer")
+    try:
+        require_columns(row, columns, ("context",), ("question",), answer)
+    except MissingColumn as error:
+        if answer not in error.needs:
+            raise
+        hint = "; an unanswerable question has an empty list of answers"
+        raise MissingColumn(f"{error}{hint}", error.needs) from None
     context, question = _asked(row, columns)
-    answers = _answers(row, columns)
+    answers = _answers(row, columns, note)
     if not answers and _is_blank_cell(row, columns):
         note(catalog.BLANK_ANSWER, "")
     document = get_column(row, "document", columns, required=False)
@@ -67,6 +84,7 @@ def parse_prompt(row: Row, data: DataConfig, note: Note) -> Question:
         RowError: if the row cannot be used.
     """
     del note
+    require_columns(row, data.columns, ("context",), ("question",))
     context, question = _asked(row, data.columns)
     return Question("", context.strip(), question.strip(), answers=(), document="")
 
@@ -140,19 +158,13 @@ def _is_blank_cell(row: Row, columns: Mapping[str, str]) -> bool:
     return isinstance(value, str) and not value.strip() and "is_impossible" not in row.values
 
 
-def _answers(row: Row, columns: Mapping[str, str]) -> tuple[str, ...]:
+def _answers(row: Row, columns: Mapping[str, str], note: Note) -> tuple[str, ...]:
     theirs = columns.get("answers", "answers")
     if theirs not in row.values and "answers" not in columns:
         theirs = "answer"
-    if theirs not in row.values:
-        names = repr(theirs) if "answers" in columns else "'answers' and no column 'answer'"
-        raise MissingColumn(
-            f"no column {names}; an unanswerable question has an empty list (map it: "
-            "data.columns: {answers: THEIRS})"
-        )
     value: Any = row.values[theirs]
     if isinstance(value, str) and (value.strip()[:1], value.strip()[-1:]) in _BRACKETS:
-        value = _written_out(value, theirs)
+        value = _written_out(value, theirs, note)
     if isinstance(value, dict):  # the Hub's SQuAD form: {"text": [...], "answer_start": [...]}
         if "text" not in value:
             raise RowError(f"column {theirs!r}: wanted the key 'text' in an object of answers")
@@ -170,19 +182,25 @@ def _answers(row: Row, columns: Mapping[str, str]) -> tuple[str, ...]:
 _BRACKETS = {("[", "]"), ("{", "}")}
 
 
-def _written_out(text: str, column: str) -> Any:
-    """Read a list of answers that a table holds as a text.
+def _written_out(text: str, column: str, note: Note) -> Any:
+    """Read a list of answers that a table holds as a text, in JSON's form or in Python's.
 
     Raises:
-        RowError: if it is not JSON, such as Python's own way of writing a list.
+        RowError: if it is neither.
     """
     try:
         return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        found = python_value(text)
     except ValueError:
         raise RowError(
             f"column {column!r} holds a list or object that is not JSON; write it as "
             '["one answer", "another"], or as one text without brackets'
         ) from None
+    note(catalog.PYTHON_LIST, f"column {column!r}")
+    return list(found) if isinstance(found, tuple) else found
 
 
 def messages(item: Question) -> list[Message]:

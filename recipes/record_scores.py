@@ -22,7 +22,7 @@ from recipes import planting
 from recipes.console import Narrator
 from recipes.data.split import DataRow
 from recipes.domains import Domain
-from recipes.run import Run
+from recipes.run import Run, base_folder
 from recipes.training import load_base
 
 MOST_ROWS = 1_000
@@ -63,7 +63,7 @@ def score(run: Run, domain: Domain, canaries: Sequence[Canary], narrator: Narrat
         canaries: whether trained on or not.
         narrator: shows the progress.
     """
-    base = load_base(run.recipe, checkpoints.resolve(run.recipe.base, run.source), domain)
+    base = load_base(run, base_folder(run), domain)
     stops = checkpoints.stop_ids_of(base.folder, base.tokenizer)
 
     def encoded(rows: Sequence[DataRow[Any]]) -> list[tuple[Example, str]]:

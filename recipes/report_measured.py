@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from privacy import report as fields
 from privacy.report import Known, Missing, Release
+from recipes import documents
 from recipes.empirical_result import RESULT
 from recipes.errors import InputError
 from recipes.evidence import Evidence
-from recipes.files import read_json
 from recipes.report_sources import Sources, Stated
 
 
@@ -68,8 +69,7 @@ _KEPT = "kept where the rows are: it is computed from them, and outside the guar
 def _empirical(from_: Sources) -> Mapping[str, Any]:
     folder = from_.evidence.folder
     path = (folder or Path()) / from_.evidence.name_of(RESULT)
-    found = read_json(path) if folder is not None and path.is_file() else {}
-    return found if isinstance(found, Mapping) else {}
+    return documents.empirical(path) if folder is not None and path.is_file() else {}
 
 
 def canaries(from_: Sources) -> fields.CanaryAudit:
@@ -137,13 +137,17 @@ def utility(evidence: Evidence) -> fields.Utility:
         missing="no run of the same rows without privacy stands beside this one",
         to_be_completed_by="a plain run: --set privacy=null --set name=...",
     )
+    theirs: list[fields.Metric] = []
     if twin is not None:
-        theirs = list(_metrics(twin / "decision.json", "decision.json"))
+        with suppress(InputError):  # a damaged decision of another run is not this one's fault
+            theirs = list(_metrics(twin / "decision.json", "decision.json"))
         told = "; ".join(_told(one) for one in theirs)
         if told:
             without = Known(value=told, source=f"../{twin.name}/decision.json: checks")
     reports = [*folder.glob("eval/*/report.json"), *folder.glob("evidence/**/report.json")]
-    is_sliced = any("group" in task for path in reports for task in read_json(path)["tasks"])
+    is_sliced = any(
+        "group" in task for path in reports for task in documents.report(path.parent)["tasks"]
+    )
     by_group: Stated = Missing(
         missing="groups were not compared; noise costs small groups most",
         to_be_completed_by="a column of groups in the data (data.columns: {group: ...})",
@@ -156,7 +160,7 @@ def utility(evidence: Evidence) -> fields.Utility:
 def _metrics(path: Path, name: str) -> Iterator[fields.Metric]:
     if not path.is_file():
         return
-    decision = read_json(path)
+    decision = documents.decision(path)
     seen = set()
     for check in decision["checks"]:
         key = check["family"], check["metric"]
@@ -187,15 +191,15 @@ def _plain_twin(evidence: Evidence) -> Path | None:
     rows = evidence.record.get("data", {}).get("fingerprint")
     for path in sorted(evidence.folder.resolve().parent.glob("*/record.json")):
         try:
-            other = read_json(path)
+            other = documents.record(path.parent)
         except InputError:
             continue
-        is_same = isinstance(other, dict) and other.get("recipe") == evidence.record.get("recipe")
-        if is_same and other.get("is_private") is False:
-            files = sorted(other.get("data", {}).get("files", {}).values())
+        is_same = other["recipe"] == evidence.record.get("recipe")
+        if is_same and not other["is_private"]:
+            files = sorted(other["data"]["files"].values())
             ours = sorted(evidence.record.get("data", {}).get("files", {}).values())
             # a plain run holds rows back to choose its checkpoint, so its training rows are fewer
-            if other["data"].get("fingerprint") == rows or (files and files == ours):
+            if other["data"]["fingerprint"] == rows or (files and files == ours):
                 return path.parent
     return None
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from finetune import adapter as adapters
 from finetune import checkpoint as checkpoints
+from finetune.quantization import VERSION, Quantization, dtype_name
 from privacy.errors import LedgerError
 from privacy.ledger import LedgerSummary, verify
-from recipes import config, decisions, domains
+from recipes import config, documents, domains
 from recipes.config import Recipe
 from recipes.domains import Domain
-from recipes.errors import InputError
-from recipes.files import locked, read_json, write_text
+from recipes.errors import InputError, RunDiffers
+from recipes.locks import HOLDER, LOCK, locked
+from recipes.long_paths import refuse_long
 
-RECORD = decisions.RECORD
+RECORD = documents.RECORD
+_OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.", re.IGNORECASE)
+"""Names that Windows gives to no folder."""
 
 
 @dataclass(frozen=True)
@@ -39,26 +44,44 @@ def start(recipe_path: Path, overrides: list[str], runs: Path, *, is_fresh: bool
 
     Raises:
         InputError: if the folder belongs to another recipe of the same name.
+        RunDiffers: if the run was begun on another base.
         finetune.errors.IntegrityError: if it holds an adapter of another base.
     """
     recipe = config.load(recipe_path, overrides)
+    refuse_long(runs / recipe.name)
     checkpoints.prepare_cpu(recipe.train.num_threads)
     run = Run(recipe, runs / recipe.name, recipe_path.resolve().parent)
     if is_fresh and run.folder.exists():
         domains.read(recipe, run.source)  # a bad row must not cost the run before
         with locked(run.folder):  # never under the feet of another process
-            shutil.rmtree(run.folder)
+            _clear(run.folder)
+    if not run.folder.exists() and _OF_WINDOWS.fullmatch(recipe.name):
+        raise InputError(
+            f"name: {recipe.name!r} cannot be a folder on Windows, and runs are passed on; wanted "
+            "one that ends in no dot and is no device such as con, nul or com1"
+        )
+    if (run.folder / RECORD).is_file():
+        refuse_other_base(run, base_folder(run))
     resolved = run.folder / "resolved.yaml"
-    text = config.dump(recipe)
-    if resolved.is_file() and resolved.read_text(encoding="utf-8") != text:
-        refuse_other_base(run, checkpoints.resolve(recipe.base, run.source))
-        if not _differs_in_the_card_alone(recipe, resolved):
-            raise InputError(
-                f"{run.folder} holds a run of the same name with other settings; choose another "
-                "name, or begin it anew with --fresh (which deletes that run)"
-            )
-        write_text(resolved, text)
+    text = config.dump(recipe).encode()
+    is_same = not resolved.is_file() or resolved.read_bytes() == text
+    if not is_same and not _differs_in_the_card_alone(recipe, resolved):
+        raise InputError(
+            f"{run.folder} holds a run of the same name with other settings; choose another "
+            "name, or begin it anew with --fresh (which deletes that run)"
+        )
     return run
+
+
+def _clear(folder: Path) -> None:
+    """Remove all that is in a folder but its lock, which Windows does not give away while held."""
+    for path in folder.iterdir():
+        if path.name in (LOCK, HOLDER):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _differs_in_the_card_alone(recipe: Recipe, resolved: Path) -> bool:
@@ -78,9 +101,7 @@ def open_run(folder: Path) -> Run:
     """
     if not (folder / "resolved.yaml").is_file():
         raise InputError(f"{folder} is not a run folder: it has no resolved.yaml")
-    record = read_json(folder / RECORD)
-    if not isinstance(record, dict) or "source" not in record:
-        raise InputError(f"{folder / RECORD} is not the record of a run; train it anew")
+    record = documents.record(folder)
     recipe = _as_split_then(config.load(folder / "resolved.yaml"), folder / "resolved.yaml")
     checkpoints.prepare_cpu(recipe.train.num_threads)
     return Run(recipe, folder, Path(record["source"]))
@@ -141,7 +162,7 @@ def checked_ledger(run: Run) -> LedgerSummary:
             "back, or train anew under another name"
         )
     summary = verify(run.ledger)
-    record = read_json(run.folder / RECORD) if (run.folder / RECORD).is_file() else {}
+    record = documents.record(run.folder) if (run.folder / RECORD).is_file() else {}
     why = summary.disagreement(record)
     if why is None and not summary.is_private:
         why = "it was written with noise that a seed repeats, which protects nobody"
@@ -150,9 +171,48 @@ def checked_ledger(run: Run) -> LedgerSummary:
     return summary
 
 
+def base_folder(run: Run) -> Path:
+    """Return the folder of a run's base, read as when the run began."""
+    held = held_as(run)
+    version = held.version if held else VERSION
+    return checkpoints.resolve(run.recipe.base, run.source, version=version)
+
+
+def held_as(run: Run) -> Quantization | None:
+    """Return how a run's base was held when the run began; None for one that begins now.
+
+    Of a run that was trained, the adapter's record says it, and of one that was interrupted, its
+    own. A record that does not say is older than version 2.
+    """
+    adapter, record = run.folder / "adapter", run.folder / RECORD
+    if adapter.is_dir():
+        return adapters.read_record(adapter).quantization
+    if not record.is_file():
+        return None
+    version = documents.record(run.folder)["base"].get("weights_version", 1)
+    dtype = dtype_name(checkpoints.compute_dtype())
+    return Quantization(run.recipe.base.quantization, compute_dtype=dtype, version=version)
+
+
 def refuse_other_base(run: Run, folder: Path) -> None:
-    """Refuse a base that the adapter in the run folder was not trained on."""
+    """Refuse a base that the run in the folder was not begun on, or its adapter not trained on.
+
+    Raises:
+        RunDiffers: if the record of the run names another.
+        finetune.errors.IntegrityError: if the adapter does.
+    """
     adapter = run.folder / "adapter"
     if adapter.is_dir():
         record = adapters.read_record(adapter)
         adapters.check_identity(record, checkpoints.identity(folder), folder, adapter)
+    if (run.folder / RECORD).is_file():
+        begun_on, found = (
+            documents.record(run.folder)["base"]["identity"],
+            checkpoints.identity(folder),
+        )
+        if begun_on != found:
+            raise RunDiffers(
+                f"the run in {run.folder} was begun on the base {begun_on}, and {folder} is now "
+                f"{found}; bring that base back, give the run another name (--set name=...), or "
+                "begin it anew with --fresh (which deletes that run)"
+            )

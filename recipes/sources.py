@@ -13,8 +13,9 @@ from pathlib import Path
 from eval import benchmarks
 from eval.errors import EvaluationError
 from eval.task import Report, Task
+from recipes import documents
 from recipes.errors import InputError
-from recipes.files import read_json, write_json
+from recipes.files import write_json
 
 SOURCES = "sources.json"
 
@@ -82,7 +83,7 @@ def read(folder: Path, report: Report, wanted: Collection[str]) -> tuple[list[Ta
     path = folder / SOURCES
     if not path.is_file():
         return [], []
-    noted = read_json(path)
+    noted = documents.sources(path)
     tasks: list[Task] = []
     problems: list[str] = []
     for text in noted["tasks"]:

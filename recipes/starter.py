@@ -140,7 +140,10 @@ def _run_name(data: Path) -> str:
 
 def _path_from(out: Path, data: Path) -> str:
     """Return the path of a file from the folder of the recipe; an absolute one from far away."""
-    path = Path(os.path.relpath(data.resolve(), out.resolve().parent)).as_posix()
+    try:
+        path = Path(os.path.relpath(data.resolve(), out.resolve().parent)).as_posix()
+    except ValueError:  # another drive of Windows
+        return data.resolve().as_posix()
     return str(data.resolve()) if path.startswith("../" * 3) else path
 
 

@@ -14,9 +14,13 @@ from finetune import adapter_files
 from finetune import checkpoint as checkpoints
 from finetune import merge as merging
 from finetune.config import CheckpointConfig
+from finetune.errors import IntegrityError
+from finetune.quantization import VERSION
+from finetune.quantization import Quantization as Held
+from recipes import documents
 from recipes.errors import InputError
-from recipes.files import read_json
-from recipes.run import open_run
+from recipes.run import base_folder, open_run
+from recipes.run_agreement import hold
 
 Quantization = Literal["nf4", "none"]
 
@@ -27,6 +31,8 @@ class Loaded:
 
     folder: Path
     quantization: Quantization
+    held_as: Held | None = None
+    """Where adapters were trained on 4-bit codes of an older version: which these were."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,12 @@ class Asked:
                 "adapter", identity, adapter=merging.adapter_identity(self.adapter), **how
             )
         if (self.on.folder / merging.MERGE_RECORD).is_file():
-            record = read_json(self.on.folder / merging.MERGE_RECORD)
+            record = documents.merge(self.on.folder)
+            if record["identity"] != identity:
+                raise IntegrityError(
+                    f"{self.on.folder} is {identity}, and its {merging.MERGE_RECORD} is about "
+                    f"{record['identity']}; take the folder that was merged, or merge again"
+                )
             return Target("merged", record["base"], record["adapter"], identity, **how)
         return Target("base", identity, **how)
 
@@ -77,16 +88,19 @@ def resolve(
     for path in targets:
         if (path / "resolved.yaml").is_file():
             run = open_run(path)
-            folder = checkpoints.resolve(run.recipe.base, run.source)
+            folder = base_folder(run)
+            hold(run, merged=False, kinds=(), base=folder)
             adapted.append(_adapter(run.recipe.name, path / "adapter", folder, quantization))
         elif (path / "adapter_config.json").is_file():
-            if named is None:
+            if base is None or named is None:
                 raise InputError(
                     f"{path} is an adapter, and it is not said on which base; add --base CHECKPOINT"
                 )
             name = path.resolve().name
             name = path.resolve().parent.name if name == "adapter" else name
-            adapted.append(_adapter(name, path, named, quantization))
+            version = adapters.read_record(path).quantization.version
+            folder = named if version == VERSION else checkpoints.resolve(base, version=version)
+            adapted.append(_adapter(name, path, folder, quantization))
         elif (path / "config.json").is_file():
             folder = checkpoints.resolve(CheckpointConfig(checkpoint=str(path)))
             whole.append(Asked(path.resolve().name, Loaded(folder, quantization or "none")))
@@ -118,7 +132,10 @@ def _adapter(name: str, adapter: Path, folder: Path, wanted: Quantization | None
             f"{adapter} was trained on {trained} weights and is another model on {wanted} ones; "
             "leave out --quantization"
         )
-    return Asked(name, Loaded(folder, trained), adapter)
+    # the current version gives all machines the same codes, so that adapters of many share a base
+    is_old = record.quantization.version < VERSION
+    held = record.quantization if is_old and trained == "nf4" else None
+    return Asked(name, Loaded(folder, trained, held), adapter)
 
 
 def _with_own_names(found: Sequence[Asked]) -> list[Asked]:

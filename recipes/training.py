@@ -4,51 +4,59 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 from finetune import checkpoint as checkpoints
+from finetune import merge as merging
 from finetune.encoding import Example, weigh_classes
-from finetune.train import StepRule, TrainResult, train
+from finetune.machine import refuse_float64
+from finetune.train import TrainResult, train
 from finetune.watch import StepInfo
-from privacy import budget
-from privacy.ledger import Ledger, verify
-from privacy.mechanism import OS_RANDOMNESS, PoissonSampler
+from privacy.ledger import verify
 from privacy.plan import DPPlan, make_plan
-from privacy.provable import mechanism_of, of_group, said
+from privacy.provable import mechanism_of
 from privacy.refusals import refused
-from privacy.self_test import Check, self_test
-from privacy.trainer import private_trainer
-from recipes import config, planting, provenance
+from privacy.trainer_refusals import refuse_processes
+from recipes import config, documents, planting, provenance, shortfall
 from recipes.check.lengths import find_unfit
 from recipes.config import Recipe
 from recipes.console import Bar, Narrator, shares_on
 from recipes.data import catalog, dataset, readers
 from recipes.data.leakage import find_near_leaks
-from recipes.data.near_duplicates import near_duplicates
 from recipes.data.split import DataRow
 from recipes.domains import Domain
 from recipes.errors import InputError, Problem, Problems
 from recipes.files import read_json, write_json, write_text
-from recipes.run import RECORD, Run, refuse_other_base
+from recipes.private_rule import private_rule
+from recipes.run import RECORD, Run, base_folder, held_as, refuse_other_base
+from recipes.run_agreement import hold
+
+NOTES = "training_notes"
+"""Of a record: what somebody should know of how the training went, in sentences."""
 
 
 def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
     """Train the adapter, unless the run folder holds it already."""
     recipe = run.recipe
-    folder = checkpoints.resolve(recipe.base, run.source)
+    folder = base_folder(run)
     refuse_other_rows(run, domain)
     refuse_other_base(run, folder)
     if (run.folder / "adapter").is_dir() and (run.folder / RECORD).is_file():
+        hold(run, merged=False, kinds=(), base=folder)
+        write_text(run.folder / "resolved.yaml", config.dump(recipe))  # its card may have changed
         narrator.say(f"trained already: {run.folder / 'adapter'}")
         _tidy(run)
         return
     _refuse_missing_trackers(recipe.train.report_to)
+    if recipe.privacy:
+        refuse_float64("a private run")
+        refuse_processes()
     alike = _find_near_leaks(run, domain, narrator)
-    base = load_base(recipe, folder, domain)
+    base = load_base(run, folder, domain)
     encoded = encode(run, domain, base)
     examples, held_back = ([e for e in part if e.is_learnable] for part in encoded)
     cut = [e.id for part in encoded for e in part if e.num_cut]
@@ -62,10 +70,14 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
     if planted:
         examples += planted.examples
     write_text(run.folder / "resolved.yaml", config.dump(recipe))
-    write_json(run.folder / "data.json", domain.parts.manifest())
+    write_json(run.folder / documents.MANIFEST, domain.parts.manifest())
     record = provenance.begin(run.source, recipe, base, domain.parts)
+    notes = _Notes(run.folder / RECORD, narrator)
     # at once, or a crash in between would let a resumed run toss its coins again
-    write_json(run.folder / RECORD, record | ({"canaries": planted.declare()} if planted else {}))
+    write_json(
+        run.folder / RECORD,
+        record | notes.of_before() | ({"canaries": planted.declare()} if planted else {}),
+    )
     provenance.add(run.folder / RECORD, "near_leaks", alike)
     if cut:
         narrator.say(
@@ -80,7 +92,7 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
             f"coin said so; the coins are sealed in {planting.SEALED}"
         )
     sealed = planted.design.commitment if planted else ""
-    rule = _private_rule(run, domain, plan, learned, members, sealed, narrator) if plan else None
+    rule = private_rule(run, domain, plan, learned, members, sealed, narrator) if plan else None
     if any((run.folder / "checkpoints").glob("checkpoint-*")):
         narrator.say(f"going on with the interrupted run in {run.folder} (--fresh begins anew)")
     narrator.say(
@@ -99,12 +111,39 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
             on_step=_training_bar(open_bar),
             on_rows=_rows_bar(open_bar, len(examples) + len(held_back)),
             public_texts=public_texts() if recipe.adapter.whiten_head else (),
+            say=notes.add,
         )
     # what the ledger's own chain cannot show: that lines are missing at its end
     head = {"ledger_head": verify(run.ledger).head} if plan else {}
-    provenance.add(run.folder / RECORD, "training", asdict(result) | head)
+    made = {"adapter": merging.adapter_identity(run.folder / "adapter")}
+    provenance.add(run.folder / RECORD, "training", asdict(result) | head | made)
     _tidy(run)
     narrator.say(_trained(result))
+    if plan and (fewer := shortfall.in_words(result.num_steps, plan.steps)):
+        narrator.say(fewer)
+
+
+class _Notes:
+    """What somebody should know of a training: said at once, and kept in the record of the run."""
+
+    def __init__(self, record: Path, narrator: Narrator) -> None:
+        self._record = record
+        self._narrator = narrator
+        self._notes: list[str] = []
+        with suppress(InputError):  # a record that is missing or damaged is begun anew
+            before = read_json(record)
+            noted = before.get(NOTES) if isinstance(before, dict) else None
+            self._notes += [str(note) for note in noted] if isinstance(noted, list) else []
+
+    def of_before(self) -> dict[str, list[str]]:
+        """Return the part of a record with the notes of a run that goes on; none if it has none."""
+        return {NOTES: list(self._notes)} if self._notes else {}
+
+    def add(self, note: str) -> None:
+        """Say it, and write it down."""
+        self._narrator.say(note)
+        self._notes.append(note)
+        provenance.add(self._record, NOTES, self._notes)
 
 
 def _find_near_leaks(run: Run, domain: Domain, narrator: Narrator) -> list[str]:
@@ -174,10 +213,9 @@ def refuse_other_rows(run: Run, domain: Domain) -> None:
     Raises:
         InputError: if they have.
     """
-    manifest = run.folder / "data.json"
-    if not manifest.is_file():
+    if not (run.folder / documents.MANIFEST).is_file():
         return
-    before, now = read_json(manifest), domain.parts.manifest()
+    before, now = documents.manifest(run.folder), domain.parts.manifest()
     parts = ("fingerprint", "train", "validation", "test")
     # a corrected label or answer shows in the hash of its file alone
     hashes = [sorted(values["files"].values()) for values in (before, now)]
@@ -285,111 +323,6 @@ def num_private_units(recipe: Recipe, rows: Sequence[DataRow[Any]]) -> int:
     return len(private_units(recipe, rows)) + recipe.data.canaries
 
 
-def _private_rule(
-    run: Run,
-    domain: Domain,
-    plan: DPPlan,
-    learned: Sequence[DataRow[Any]],
-    members: list[list[int]],
-    sealed: str,
-    narrator: Narrator,
-) -> StepRule:
-    """Test the mechanism, open the ledger, and say how a private step is made."""
-    checks = self_test(plan)
-    failed = [Problem(c.name, c.detail) for c in checks if not c.passed]
-    if failed:
-        raise Problems("the privacy mechanism failed its self-test; nothing was trained:", failed)
-    narrator.say(f"privacy self-test: {len(checks)} of {len(checks)} checks hold")
-    provenance.add(run.folder / RECORD, "privacy_self_test", [asdict(c) for c in checks])
-    ledger = Ledger.open(
-        run.ledger,
-        plan,
-        data=dataset.fingerprint(domain.parts.train),
-        is_private=OS_RANDOMNESS.is_private,
-        canaries=sealed,
-    )
-    _charge_account(run, domain, plan, ledger, narrator)
-    largest = _count_units(run, learned, members, plan, narrator)
-    if largest > 1:
-        narrator.say(
-            f"the unit of privacy is {plan.unit}: {len(members)} of them, with up to {largest} "
-            "rows each, of which a step uses one"
-        )
-
-    def add(model_checks: list[Check]) -> None:
-        all_checks = [asdict(check) for check in (*checks, *model_checks)]
-        provenance.add(run.folder / RECORD, "privacy_self_test", all_checks)
-
-    canaries = [[len(learned) + i] for i in range(run.recipe.data.canaries)]  # behind the rows
-    return StepRule(
-        schedule=PoissonSampler(plan, members=[*members, *canaries]),
-        wrap=lambda trainer: private_trainer(trainer, plan=plan, ledger=ledger, on_checks=add),
-        max_examples_per_micro_batch=32,
-    )
-
-
-def _count_units(
-    run: Run,
-    rows: Sequence[DataRow[Any]],
-    members: list[list[int]],
-    plan: DPPlan,
-    narrator: Narrator,
-) -> int:
-    """Write down what one unit and one person owns, and which texts stand in several units."""
-    largest = max(map(len, members))
-    column = run.recipe.data.group
-    counted = {
-        "unit": plan.unit,
-        "num_units": plan.num_examples,  # canaries included
-        "num_rows": len(rows),
-        "largest_num_rows": largest,
-        "rows_to_a_step": 1,
-        "rows_cut": 0,  # none has to be: a step uses one row of a unit, however many it owns
-    }
-    if plan.unit == "example" and column is not None:
-        owned = max(Counter(row.group for row in rows).values())
-        counted |= {"column": column, "largest_num_rows_owned": owned}
-        if owned > 1:
-            narrator.say(
-                f"the unit of privacy is one example, and one {column} owns up to {owned}: for all "
-                f"of them together, {said(of_group(mechanism_of(plan), owned))}"
-            )
-    provenance.add(run.folder / RECORD, "privacy_units", counted)
-    alike = near_duplicates(rows, members)
-    provenance.add(run.folder / RECORD, "privacy_duplicates", alike.to_json())
-    if alike.num_near:
-        narrator.say(
-            f"{alike.num_near} rows stand, word for word or nearly, in more than one unit of "
-            f"privacy, one text in up to {alike.largest_family}; record.json lists them"
-        )
-    return largest
-
-
-def _charge_account(
-    run: Run, domain: Domain, plan: DPPlan, ledger: Ledger, narrator: Narrator
-) -> None:
-    """Put the whole plan on the account of the data set, before the first step."""
-    config = run.recipe.privacy.budget if run.recipe.privacy else None
-    if config is None:
-        return
-    account = budget.reserve(
-        run.source / config.file,
-        config,
-        plan,
-        run=ledger.run,
-        name=run.recipe.name,
-        data=dataset.fingerprint(domain.parts.train),
-        num_charged=ledger.charged,
-    )
-    ledger.tell(budget.Witness(run.source / config.file))
-    spent = account.spent()
-    narrator.say(
-        f"account {config.file}: {len(account.reservations)} runs, epsilon {spent:.3f} of "
-        f"{account.epsilon:g} at delta {account.delta:g}"
-    )
-    provenance.add(run.folder / RECORD, "account", {"file": config.file, "head": account.head})
-
-
 class OutputHead(Protocol):
     """What comes out of a model: a domain's, or what the record of an adapter says."""
 
@@ -406,10 +339,11 @@ class OutputHead(Protocol):
         """Whether several labels may hold at once."""
 
 
-def load_base(recipe: Recipe, folder: Path, domain: OutputHead) -> checkpoints.Base:
-    """Load the base with the head that the recipe trains."""
+def load_base(run: Run, folder: Path, domain: OutputHead) -> checkpoints.Base:
+    """Load the base of a run with the head that its recipe trains, held as when the run began."""
     from transformers import set_seed
 
+    recipe = run.recipe
     set_seed(recipe.train.seed)  # a classification head begins at random
     return checkpoints.load(
         folder,
@@ -418,4 +352,5 @@ def load_base(recipe: Recipe, folder: Path, domain: OutputHead) -> checkpoints.B
         labels=domain.labels,
         is_multi_label=domain.is_multi_label,
         prompt=recipe.adapter.prompt,
+        held_as=held_as(run),
     )

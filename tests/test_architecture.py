@@ -30,6 +30,7 @@ VERBS = {
     "init",
     "merge",
     "plan",
+    "restore",
     "run",
     "schema",
     "ship",

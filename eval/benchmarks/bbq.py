@@ -128,7 +128,7 @@ def read_bbq(path: Path) -> list[BbqQuestion]:
     Raises:
         EvaluationError: if a file is not in the published format, or two questions have one id.
     """
-    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    files = sorted(path.glob("*.jsonl"), key=str) if path.is_dir() else [path]
     if not files:
         raise EvaluationError(f"{path}: no .jsonl file in this folder; give BBQ's data folder")
     metadata = (path if path.is_dir() else path.parent) / METADATA

@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from finetune import scratch as scratches
 from recipes.check.copies import change_of_form, copy_name, is_table, writer
 from recipes.check.inspection import Inspection
 from recipes.check.label_cells import label_columns
@@ -34,6 +33,7 @@ from recipes.data.dataset import new_findings
 from recipes.data.findings import Finding, Findings
 from recipes.data.labels import spellings
 from recipes.data.readers import FileRead, files_of, read_rows
+from recipes.data.readers.headers import shown_name
 from recipes.data.rows import Row, RowError
 from recipes.errors import InputError
 
@@ -42,7 +42,7 @@ LOG = "changes.jsonl"
 _MOOT = frozenset(
     {
         *(catalog.LINES_ABOVE_HEADER, catalog.UNKNOWN_FILE, catalog.EMPTY_FILE),
-        *(catalog.LABEL_MAP_UNUSED, catalog.BASE_UNAVAILABLE),
+        *(catalog.LABEL_MAP_UNUSED, catalog.BASE_UNAVAILABLE, catalog.DOUBLED_COLUMN),
     }
 )
 """Findings that are not about a row, and that a copy does not have or cannot have."""
@@ -58,6 +58,8 @@ class Copy:
     is_table: bool
     num_rows: int
     num_left_out: int
+    not_searched: tuple[str, ...] = ()
+    """Columns that do not reach the model, in which personal data is left as it is."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,9 @@ class Fixed:
             "log": str(self.log),
             "changes": self.changes,
             "still_to_be_decided": {one.kind.code: one.count for one in self.undecided},
+            "columns_not_searched": {
+                str(copy.path): list(copy.not_searched) for copy in self.copies if copy.not_searched
+            },
             "next": self.command,
         }
 
@@ -93,6 +98,16 @@ class Fixed:
         ]
         found.append(f"{self.log}: {sum(self.changes.values()):,} changes")
         found += [f"  {code}: {count:,}" for code, count in sorted(self.changes.items())]
+        if any(copy.not_searched for copy in self.copies):
+            found.append(
+                "personal data was not searched for, and is as it was, in the columns that"
+            )
+            found.append("do not reach the model:")
+            found += [
+                f"  {copy.path.name}: {', '.join(map(shown_name, copy.not_searched))}"
+                for copy in self.copies
+                if copy.not_searched
+            ]
         if self.undecided:
             found.append("still to be decided, as counted in the source:")
             found += [f"  {one.kind.code}: {one.count:,}" for one in self.undecided]
@@ -148,10 +163,12 @@ def fix(
         open_bar: opens a progress bar.
 
     Raises:
-        InputError: if ``into`` is refused, a file cannot be read, or no row would be left.
+        InputError: if ``into`` is refused, a file cannot be read whole, lacks a column, or no row
+            would be left.
     """
     folder = file.resolve().parent
     refuse_folder(into, recipe.data, folder)
+    _refuse_unread(found)
     policy = new_findings(recipe)
     cleaner = RowCleaner(recipe, policy)
     sources: list[tuple[Part, Path]] = [
@@ -161,11 +178,10 @@ def fix(
     if cleaner.has_labels and policy.severity(catalog.LABEL_SPELLINGS) != "ignore":
         cleaner.spellings = _spellings([path for _, path in sources], cleaner)
     bar = open_bar("cleaned copies", sum(one.num_rows for one in found.files))
-    into.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{into.name}-", dir=into.parent))
-    try:
+    with scratches.beside(into) as scratch:
+        scratch.mkdir()
         scratch.chmod(0o755)
-        with (scratch / LOG).open("w", encoding="utf-8") as stream:
+        with (scratch / LOG).open("w", encoding="utf-8", newline="\n") as stream:
             log = _Log(stream)
             taken = {LOG}
             copies = [
@@ -178,9 +194,6 @@ def fix(
         _refuse_nothing(recipe.data, kept)
         cleaner.personal_data.finish(Findings(), folder)
         scratch.replace(into)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
     placed = tuple(_moved(copy, into) for copy in kept)
     reads = [read for read in found.files if is_table(read)]
     return Fixed(
@@ -204,7 +217,11 @@ class _Log:
     def __call__(self, changes: Iterable[Change]) -> None:
         for change in changes:
             self.counts[change.code] += 1
-            self.stream.write(json.dumps(asdict(change), ensure_ascii=False) + "\n")
+            self.remark(change)
+
+    def remark(self, remark: Change) -> None:
+        """Write what is no change, and is not counted as one."""
+        self.stream.write(json.dumps(asdict(remark), ensure_ascii=False) + "\n")
 
 
 def _spellings(paths: Sequence[Path], cleaner: RowCleaner) -> dict[str, str]:
@@ -242,9 +259,11 @@ def _write_copy(
         what = f"{form}; written as UTF-8, " + ("commas" if is_table(read) else "an object a line")
         log([Change(str(path), "file-form", f"{what}: {copy.name}")])
     num_rows = num_left_out = 0
+    columns = set(read.columns)
     with writer(copy, read) as write:
         for row in _all(first, rows):
             num_left_out += _log_unread(noted, log)
+            columns.update(row.values)
             values, changes = cleaner.clean(row, part)
             log(changes)
             if values is None:
@@ -254,7 +273,12 @@ def _write_copy(
                 write(values)
             advance(1)
         num_left_out += _log_unread(noted, log)
-    return Copy(str(path), copy, part, is_table(read), num_rows, num_left_out)
+    searched = {*cleaner.texts, cleaner.config.columns.get("id", "id")}
+    left = tuple(sorted(columns - searched))
+    if left and num_rows:
+        what = f"not searched for personal data: columns {', '.join(map(shown_name, left))}"
+        log.remark(Change(str(path), "columns-not-searched", what))
+    return Copy(str(path), copy, part, is_table(read), num_rows, num_left_out, left)
 
 
 def _all(first: Row | None, rest: Iterator[Row]) -> Iterator[Row]:
@@ -265,9 +289,25 @@ def _all(first: Row | None, rest: Iterator[Row]) -> Iterator[Row]:
 
 def _log_unread(noted: Noted, log: _Log) -> int:
     """Log the rows that the reader left out since the last call, and return their number."""
-    found = [left_out(*one) for one in noted.take() if one[0].drops_row]
+    taken = noted.take()
+    log(
+        Change(place, kind.code, f"{detail}; only the first is written")
+        for kind, place, detail in taken
+        if kind is catalog.DOUBLED_COLUMN
+    )
+    found = [left_out(*one) for one in taken if one[0].drops_row]
     log(found)
     return len({change.place for change in found})
+
+
+def _refuse_unread(found: Inspection) -> None:
+    """Refuse to copy files of which a copy would hold less than the source."""
+    for one in found.findings:
+        if one.kind in catalog.OF_FILES:
+            raise InputError(
+                f"--fix: nothing was written, because of {one.kind.code} at "
+                f"{one.occurrences[0].place}; correct it first"
+            )
 
 
 def _refuse_nothing(config: DataConfig, kept: Sequence[Copy]) -> None:

@@ -48,6 +48,8 @@ class Inspection:
     """Private recipes: texts that are in several units of privacy, counts and row ids."""
 
     personal_data: PersonalData = NOT_SEARCHED
+    set_keys: frozenset[str] = frozenset()
+    """Keys of `data` that the recipe sets."""
 
     @property
     def num_errors(self) -> int:
@@ -80,6 +82,7 @@ class Inspection:
                     "meaning": one.kind.meaning,
                     "way_out": one.kind.way_out,
                     "notes": list(one.notes),
+                    "to_paste": list(one.to_paste),
                     "places": [asdict(occurrence) for occurrence in one.occurrences],
                 }
                 for one in self.findings
@@ -132,6 +135,7 @@ def inspect(recipe: Recipe, folder: Path, open_bar: OpenBar, *, num_shown: int =
         shown=shown,
         findings=findings.all(),
         near_duplicates=alike,
+        set_keys=frozenset(recipe.data.model_fields_set),
     )
 
 

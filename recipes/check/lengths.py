@@ -52,6 +52,9 @@ class Shown:
     label: str = ""
     """Of a classification row."""
 
+    control_texts: tuple[tuple[tuple[int, int], ...], ...] = ()
+    """For each run, start and end of what reads like a control token and is text of the row."""
+
 
 def measure(
     domain: Domain,
@@ -191,10 +194,13 @@ encoded."""
 def _shown(domain: Domain, row: DataRow[Any], tokenizer: Any, stop_ids: frozenset[int]) -> Shown:
     from finetune.encoding import marked
 
-    example = domain.encode(row.item, tokenizer, stop_ids)
-    if domain.head != "causal-lm":
-        return Shown(row.id, ((tokenizer.decode(example.input_ids), False),), row.label)
-    return Shown(row.id, tuple(marked(tokenizer, example)))
+    runs = marked(tokenizer, domain.encode(row.item, tokenizer, stop_ids))
+    return Shown(
+        row.id,
+        tuple((run.text, run.is_learned) for run in runs),
+        row.label if domain.head != "causal-lm" else "",
+        tuple(run.control_texts for run in runs),
+    )
 
 
 def find_unfit(

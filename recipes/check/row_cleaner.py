@@ -16,6 +16,7 @@ from recipes.data.findings import FindingKind, Findings
 from recipes.data.ids import normalize_id
 from recipes.data.labels import quoted
 from recipes.data.leakage import wanted_of
+from recipes.data.nul_characters import nul_columns
 from recipes.data.personal_data.kinds import Kind
 from recipes.data.personal_data.reading import PersonalDataReader
 from recipes.data.personal_data.redact import actions_of
@@ -100,9 +101,12 @@ class RowCleaner:
         self._parsed_with = self.config.model_copy(update={"label_map": {}})
         self._parse = domains.parser_of(recipe)
         self.has_labels = recipe.recipe == "classification"
+        self.texts = domains.text_columns(recipe)
+        """Columns that reach the model; personal data is redacted in these and in ids."""
+
         self.personal_data = PersonalDataReader(
             self.config,
-            domains.text_columns(recipe),
+            self.texts,
             is_searching=self.config.personal_data_key is not None,
         )
         self.spellings: Mapping[str, str] = {}
@@ -120,6 +124,8 @@ class RowCleaner:
         group = self.config.group
         if group is not None and normalize_id(row.values.get(group)) is None:
             return None, [left_out(catalog.MISSING_GROUP, row.place, f"no value in {group!r}")]
+        if nul := nul_columns(row.values, self.texts):
+            return None, [left_out(catalog.NUL_CHARACTER, row.place, f"column {nul[0]!r}")]
         noted = Noted()
         changes: list[Change] = []
         parsed: DataRow[Any] | None = None

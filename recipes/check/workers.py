@@ -5,13 +5,15 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
+
+from finetune.cores import usable_cores
+from recipes import stops
 
 Result = TypeVar("Result")
 
@@ -31,7 +33,7 @@ def num_workers() -> int:
     # on macOS libraries of the system do not survive a fork
     if sys.platform != "linux" or "fork" not in multiprocessing.get_all_start_methods():
         return 1
-    return len(os.sched_getaffinity(0))
+    return usable_cores()
 
 
 @contextmanager
@@ -91,7 +93,7 @@ def _ready_to_fork() -> Iterator[None]:
 
 def _begin_child() -> None:
     gc.disable()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its children
+    stops.left_to_parent()
 
 
 def _run(chunk: range) -> Any:

@@ -25,6 +25,48 @@ EMPTY_FILE = FindingKind(
     "another sheet, set data.sheet to its name.",
 )
 
+UNREADABLE_FILE = FindingKind(
+    "unreadable-file",
+    "error",
+    "A file cannot be read, or not to its end: it is damaged, or not of the kind that its name "
+    "says.",
+    "Export the file again, correct it at the place that is named, or take it out of data.train "
+    "or data.test.",
+)
+
+UNCLOSED_QUOTE = FindingKind(
+    "unclosed-quote",
+    "error",
+    "A row of a table opens a quote and never closes it. The lines after it were read as rows of "
+    "their own, but they may belong to it.",
+    'Close the quote, or double it (write "" for ") if it is a part of the text.',
+)
+
+DOUBLED_COLUMN = FindingKind(
+    "doubled-column",
+    "error",
+    "Two columns of a file have the same name. The first one was read.",
+    "Rename one of them, or delete it. If the first is the right one, or neither is used, set "
+    "data.findings: {doubled-column: warning}.",
+)
+
+MISSING_COLUMN = FindingKind(
+    "missing-column",
+    "error",
+    "A file has no column of a name that the recipe needs.",
+    "Name the right columns in data.columns (ours: theirs) or data.group, rename them in the file, "
+    "or take the file out of data.train or data.test.",
+)
+
+NUL_CHARACTER = FindingKind(
+    "nul-character",
+    "error",
+    "A text holds a NUL character (a byte of zero), which is in no text. The file is damaged, or "
+    "was written by a program in another encoding.",
+    "Export these rows again, or set data.drop_bad_rows: true to leave them out.",
+    drops_row=True,
+)
+
 TOO_FEW_ROWS = FindingKind(
     "too-few-rows",
     "error",
@@ -136,8 +178,10 @@ LABEL_SPELLINGS = FindingKind(
     "label-spellings",
     "error",
     "Labels differ only in form (case, blanks, invisible characters, accents stored in two ways, "
-    "3 and 3.0, y and yes), and each would become a class of its own.",
-    "Write the label_map above under `data:` of the recipe, or correct the labels in the file.",
+    "3 and 3.0, y and yes, 1 and true), and each would become a class of its own.",
+    "Write the label_map that is printed with it under `data:` of the recipe, or correct the "
+    "labels in the file. If each is a class of its own, set data.findings: {label-spellings: "
+    "warning}.",
 )
 
 LABEL_TYPOS = FindingKind(
@@ -209,7 +253,7 @@ NUMBERS_AMONG_LABELS = FindingKind(
 IMPOSSIBLE_DATE = FindingKind(
     "impossible-date",
     "warning",
-    "A date does not exist, such as 2026-02-30.",
+    "A date does not exist, such as 2026-02-30, or 31/02/2026 in either order of day and month.",
     "Correct the date if you rely on its column; training does not read it.",
 )
 
@@ -237,6 +281,14 @@ BLANK_ANSWER = FindingKind(
     "The answer of a question is blank. It is learned as: the passage does not say.",
     "Give the answer if there is one; an empty list, or a column is_impossible, says that there is "
     "none.",
+)
+
+PYTHON_LIST = FindingKind(
+    "python-list",
+    "warning",
+    "Answers are written as Python prints a list (['a', 'b']). They were read as that list.",
+    'Nothing, if that is what it means; JSON (["a", "b"]) leaves no doubt.',
+    once_per_file=True,
 )
 
 WRONG_OFFSET = FindingKind(
@@ -637,12 +689,16 @@ NOTHING_LEARNED = FindingKind(
 )
 
 
-ESSENTIAL = frozenset(
-    (TOO_FEW_ROWS, ONE_CLASS, MIXED_LABEL_FORMS, LABEL_NOT_LEARNED, NOT_ENCODABLE, BASE_UNAVAILABLE)
-)
+OF_FILES = frozenset((UNREADABLE_FILE, UNCLOSED_QUOTE, MISSING_COLUMN))
+"""What leaves a file unread, or read only in part."""
+
+ESSENTIAL = OF_FILES | {
+    *(TOO_FEW_ROWS, ONE_CLASS, MIXED_LABEL_FORMS, LABEL_NOT_LEARNED),
+    *(NOT_ENCODABLE, BASE_UNAVAILABLE),
+}
 """What nothing can be trained on; a recipe cannot make it less than an error."""
 
-STRUCTURAL = frozenset((*ESSENTIAL, EMPTY_FILE, EXACT_LEAK, GROUP_LEAK))
+STRUCTURAL = ESSENTIAL | {EMPTY_FILE, DOUBLED_COLUMN, EXACT_LEAK, GROUP_LEAK}
 """Beside rows that cannot be used: what makes rows unfit for every verb, not for training alone."""
 
 

@@ -11,8 +11,9 @@ import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from os.path import basename
 from pathlib import Path
 from sys import intern
@@ -21,17 +22,19 @@ from typing import Any, Generic, TypeVar
 from recipes.config import DataConfig, Recipe
 from recipes.console import OpenBar
 from recipes.data import catalog
-from recipes.data.dates import impossible_dates
+from recipes.data.dates import DateCheck
 from recipes.data.findings import FindingKind, Findings, Note
-from recipes.data.ids import IdForms, normalize_id, shown_id
+from recipes.data.ids import IdForms, difference, in_words, normalize_id
 from recipes.data.leakage import find_leaks
+from recipes.data.missing_columns import HEAD_ROWS, FileColumns, GuessColumns, find_idle
 from recipes.data.normal_form import normal_form
+from recipes.data.nul_characters import nul_columns
 from recipes.data.personal_data.reading import NOT_SEARCHED, PersonalData, PersonalDataReader
 from recipes.data.read_progress import ReadProgress, open_progress
-from recipes.data.readers import FileRead, files_of, has_header, read_rows
-from recipes.data.rows import MissingColumn, Parsed, Row, RowError
+from recipes.data.readers import FileRead, UnreadableFile, files_of, read_rows
+from recipes.data.rows import MissingColumn, Need, Parsed, Row, RowError
 from recipes.data.split import DataRow, split
-from recipes.errors import InputError, Problem, nearest
+from recipes.errors import Problem
 from recipes.files import sha256_file
 
 Item = TypeVar("Item")
@@ -100,10 +103,22 @@ class Reading:
     """Redacts and counts personal data in every row; None leaves rows as they are."""
 
     columns: set[str] = field(default_factory=set)
+    """Of all files."""
+
+    missing: set[str] = field(default_factory=set)
+    """Names of columns that no row of a file has, and that are reported."""
+
     groups: IdForms = field(default_factory=IdForms)
     files: list[FileRead] = field(default_factory=list)
     progress: ReadProgress | None = None
+    guess_columns: GuessColumns | None = None
+    """Names the likely columns where a file lacks one."""
 
+    texts: Collection[str] | None = None
+    """Columns (theirs) whose texts reach the model; None for all."""
+
+
+_UNREAD = catalog.OF_FILES | {catalog.EMPTY_FILE}
 
 Parse = Callable[[Row, DataConfig, str, Note], Parsed[Item]]
 """A domain's parser: from a row, the settings of the data, the row's id and a function that
@@ -126,18 +141,25 @@ def read_data(
             was read, and personal data.
 
     Raises:
-        InputError: if a file cannot be read, or its header lacks a column that is needed.
+        InputError: if a setting cannot be.
     """
     rows: list[DataRow[Item]] = []
     findings = reading.findings
     ids: Counter[str] = Counter()
     for path in paths:
-        is_empty = True
         if reading.progress is not None:
             reading.progress.begin(path.stat().st_size)
-        for row in read_rows(path, config, findings, reading.files):
-            is_empty = False
-            reading.columns.update(row.values)
+        source, read = _open(path, config, reading)
+        head = list(islice(source, HEAD_ROWS))
+        columns = FileColumns(path, config, findings, reading.guess_columns)
+        columns.look_at(head, read(), lambda row: _unmet_by(row, config, parse))
+        settings, can_parse = columns.settings, columns.can_parse
+        if reading.personal_data is not None:
+            reading.personal_data.read_too(columns.likely.values())
+        dates = DateCheck(findings)
+        unowned: list[DataRow[Item]] = []
+        for row in chain(head, source):
+            columns.names.update(row.values)
             original, found = row, None
             if reading.personal_data is not None:
                 try:
@@ -153,34 +175,74 @@ def read_data(
             def note(kind: FindingKind, detail: str, row: Row = row, unique: str = unique) -> None:
                 findings.add(kind, row.place, detail, row=unique)
 
-            for column in impossible_dates(row.values):
-                note(catalog.IMPOSSIBLE_DATE, f"column {column!r}")
+            dates.look_at(row, unique)
             if reading.personal_data is not None and found is not None:
                 reading.personal_data.add_findings(row, found, findings, unique)
-            group, is_owned = None, True
+            group = _group_of(original, settings, reading.groups)  # a redacted one joins nothing
+            if group is None and settings.group is not None:
+                columns.lacks_group(row, unique)
+            if nul := nul_columns(row.values, reading.texts):
+                note(catalog.NUL_CHARACTER, f"column {', '.join(map(repr, nul))}")
+                continue
+            if not can_parse:
+                continue
             try:
-                group = _group_of(original, config, reading.groups)  # a redacted one joins nothing
+                parsed = parse(row, settings, unique, note)
+            except MissingColumn as error:
+                columns.lacks(row, unique, error)
+                continue
             except RowError as error:
-                note(error.kind, str(error))
-                is_owned = False
-            try:
-                parsed = parse(row, config, unique, note)
-            except RowError as error:
-                if isinstance(error, MissingColumn) and has_header(path):
-                    raise InputError(f"{path}: {error}. {how_to_read(reading.files[-1])}") from None
+                columns.is_met()
                 note(error.kind, str(error))
                 continue
-            if not is_owned:
-                continue
-            made, size = data_row(row, parsed, config, unique, group)
-            rows.append(made)
+            columns.is_met()
+            made, size = data_row(row, parsed, settings, unique, group)
+            (rows if group is not None or settings.group is None else unowned).append(made)
             if reading.progress is not None:
                 reading.progress.add_row(size)
+        if columns.finish():
+            rows += unowned
+        dates.finish()
+        reading.columns |= columns.names
+        reading.missing |= columns.missing
         if reading.progress is not None:
             reading.progress.end()
-        if is_empty and not findings.count_in(path):
+        if not columns.names and not findings.count_in(path):
             findings.add(catalog.EMPTY_FILE, str(path))
     return rows
+
+
+def _open(
+    path: Path, config: DataConfig, reading: Reading
+) -> tuple[Iterator[Row], Callable[[], FileRead | None]]:
+    """Return the rows of a file, and what says how it is read once the first was taken.
+
+    Where it cannot be read, or not to its end, that is a finding, and its rows end.
+    """
+    number = len(reading.files)
+
+    def rows() -> Iterator[Row]:
+        try:
+            yield from read_rows(path, config, reading.findings, reading.files)
+        except UnreadableFile as error:
+            reading.findings.add(catalog.UNREADABLE_FILE, error.place, error.what)
+
+    return rows(), lambda: reading.files[number] if len(reading.files) > number else None
+
+
+def _unmet_by(row: Row, config: DataConfig, parse: Parse[Item]) -> tuple[Need, ...]:
+    """Return the columns that a row lacks."""
+    try:
+        parse(row, config, "", _ignore)
+    except MissingColumn as error:
+        return error.needs
+    except RowError:
+        pass
+    return ()
+
+
+def _ignore(kind: FindingKind, detail: str) -> None:
+    """Note nothing."""
 
 
 def data_row(
@@ -199,39 +261,22 @@ def data_row(
     return made, len(whole)
 
 
-def how_to_read(read: FileRead) -> str:
-    """Return how a table was read, and what to set where that was wrong."""
-    settings = {"csv": "delimiter, data.header_row", "tsv": "delimiter, data.header_row"}
-    ways = settings.get(read.kind, "sheet, data.header_row" if read.sheet is not None else "")
-    number = f" (row {read.header_row})" if read.header_row is not None else ""
-    return (
-        f"It was {read.describe()}; {len(read.columns)} columns are named{number}"
-        + (f". If that is wrong, set data.{ways}" if ways else "")
-        + ("" if read.encoding is None else ", data.encoding")
-    )
-
-
 def _group_of(row: Row, config: DataConfig, groups: IdForms) -> str | None:
     if config.group is None:
         return None
-    group = groups.add(row.values.get(config.group))
-    if group is None:
-        raise RowError(f"no value in column {config.group!r}", catalog.MISSING_GROUP)
-    return group
+    return groups.add(row.values.get(config.group), row.place)
 
 
 def _find_group_faults(config: DataConfig, groups: IdForms, findings: Findings) -> None:
-    column = config.group or ""
+    column = f"column {config.group!r}"
     if joined := groups.joined():
-        shown = "; ".join(
-            " and ".join(map(shown_id, forms[:3])) for forms in [*joined.values()][:3]
-        )
-        detail = f"{len(joined)} values, such as {shown}"
-        findings.add(catalog.ID_FORMS_JOINED, f"column {column!r}", detail)
+        examples = "; ".join(in_words(forms) for forms in joined[:3])
+        detail = f"{column}: {len(joined)} value{'s'[: len(joined) - 1]}, such as {examples}"
+        findings.add(catalog.ID_FORMS_JOINED, joined[0][0].place, detail)
     families = groups.ambiguous()
-    for ids in families:
-        detail = " and ".join(map(shown_id, ids))
-        findings.add(catalog.AMBIGUOUS_IDS, f"column {column!r}", detail)
+    for forms in families:
+        detail = f"{column}: {in_words(forms)}, which differ in {difference(forms)}"
+        findings.add(catalog.AMBIGUOUS_IDS, forms[0].place, detail)
     if families:
         apart = groups.num_values
         together = apart - sum(len(ids) - 1 for ids in families)
@@ -264,6 +309,7 @@ def prepare(
     texts: Collection[str] | None = None,
     scan_personal_data: bool = False,
     open_bar: OpenBar | None = None,
+    guess_columns: GuessColumns | None = None,
 ) -> DataSplit[Item]:
     """Read all files of a recipe and split them into train, validation and test.
 
@@ -278,21 +324,24 @@ def prepare(
         scan_personal_data: whether every kind of personal data is searched for. Else just those
             that are redacted are, which gives the same rows.
         open_bar: opens a progress bar; None for none.
+        guess_columns: names the likely columns where a file lacks one; None for none.
 
     Raises:
         DataErrors: if there are errors and no ``findings`` to collect them.
-        InputError: if a file is missing or cannot be read at all.
+        InputError: if a file is missing, or a setting cannot be.
     """
     collected = findings if findings is not None else data_findings(config)
     train_files = files_of(config.train, folder, collected)
     test_files = files_of(config.test, folder, collected) if config.test is not None else []
     personal = PersonalDataReader(config, texts, is_searching=scan_personal_data)
     progress = open_progress(open_bar, [*train_files, *test_files])
-    reading = Reading(collected, personal, progress=progress)
+    reading = Reading(
+        collected, personal, progress=progress, guess_columns=guess_columns, texts=texts
+    )
     train = read_data(train_files, config, parse, reading)
     test = read_data(test_files, config, parse, reading)
     personal_data = personal.finish(collected, folder)
-    _refuse_idle_columns(config, reading.columns)
+    find_idle(config, reading.columns, reading.missing, collected)
     _find_group_faults(config, reading.groups, collected)
     if config.test is None:
         train, test = split(train, config.test_fraction, seed)
@@ -303,7 +352,8 @@ def prepare(
     fit, validation = (
         split(train, validation_fraction, seed) if validation_fraction else (train, [])
     )
-    if not fit or not test:
+    is_unread = any(one.kind in _UNREAD for one in collected.errors())
+    if (not fit or not test) and not is_unread:  # else it follows from that
         collected.add(
             catalog.TOO_FEW_ROWS,
             ", ".join(str(f) for f in train_files),
@@ -344,19 +394,3 @@ def new_findings(recipe: Recipe) -> Findings:
     if recipe.privacy is not None and recipe.privacy.unit == recipe.data.group:
         findings.policy.setdefault(catalog.AMBIGUOUS_IDS.code, "error")
     return findings
-
-
-def _refuse_idle_columns(config: DataConfig, seen: Set[str]) -> None:
-    """Refuse a name that no row has: what it was to turn on would silently be off."""
-    for ours, theirs in config.columns.items():
-        if seen and theirs not in seen:
-            raise InputError(
-                f"data.columns: {ours}: no row has a column {theirs!r}; "
-                + (nearest(theirs, seen) or f"they have {', '.join(sorted(seen))}")
-            )
-    if config.group is not None and seen and config.group not in seen:
-        hint = nearest(config.group, seen)
-        raise InputError(
-            f"data.group: no row has a column {config.group!r}; {hint + ' ' if hint else ''}"
-            f"the columns are {', '.join(sorted(seen))}"
-        )

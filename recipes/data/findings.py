@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import indent
 from typing import Literal, get_args
 
 from recipes.errors import Problem, Problems
@@ -74,7 +75,10 @@ class Finding:
 
     occurrences: tuple[Occurrence, ...]
     notes: tuple[str, ...]
-    """Further lines for the reader, such as a mapping to paste into the recipe."""
+    """Further lines for the reader."""
+
+    to_paste: tuple[str, ...] = ()
+    """Settings that are the way out, as lines of YAML to write under `data:` of the recipe."""
 
     @property
     def count(self) -> int:
@@ -99,6 +103,7 @@ class Findings:
     drop_bad_rows: bool = False
     _found: dict[FindingKind, list[Occurrence]] = field(default_factory=dict)
     _notes: dict[FindingKind, list[str]] = field(default_factory=dict)
+    _to_paste: dict[FindingKind, list[str]] = field(default_factory=dict)
     _num_rows: Counter[tuple[FindingKind, str, str]] = field(default_factory=Counter)
 
     def add(self, kind: FindingKind, place: str, detail: str = "", *, row: str = "") -> None:
@@ -115,6 +120,12 @@ class Findings:
         notes = self._notes.setdefault(kind, [])
         if text not in notes:
             notes.append(text)
+
+    def paste(self, kind: FindingKind, settings: str) -> None:
+        """Add settings that are the way out of a finding, as YAML below `data:`, once."""
+        texts = self._to_paste.setdefault(kind, [])
+        if settings not in texts:
+            texts.append(settings)
 
     def severity(self, kind: FindingKind) -> Severity:
         """Return the severity of a kind under the recipe's policy.
@@ -147,6 +158,7 @@ class Findings:
                 self.severity(kind),
                 tuple(self._with_count(kind, one) for one in places),
                 tuple(self._notes.get(kind, ())),
+                tuple(self._to_paste.get(kind, ())),
             )
             for kind, places in self._found.items()
         ]
@@ -206,4 +218,7 @@ def _block(one: Finding, most_places: int) -> str:
     lines += [f"  {occurrence}" for occurrence in one.occurrences[:most_places]]
     if one.count > most_places:
         lines.append(f"  ... and {one.count - most_places} more ({one.count} in all)")
-    return "\n".join([*lines, *(f"  {note}" for note in one.notes), one.kind.way_out])
+    lines += [f"  {note}" for note in one.notes]
+    for settings in one.to_paste:
+        lines += ["  to paste under `data:` of the recipe:", indent(settings, "  ")]
+    return "\n".join([*lines, one.kind.way_out])

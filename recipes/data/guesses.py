@@ -13,6 +13,7 @@ from typing import Any
 
 from recipes.data.column_facts import Column, columns_of, matches
 from recipes.data.labels import list_in, separator_in
+from recipes.data.missing_columns import GROUP
 from recipes.errors import InputError
 
 MAX_ROWS = 2_000
@@ -141,6 +142,24 @@ def guess(recipe: str, rows: Sequence[Mapping[str, Any]]) -> Guesses:
         num_rows=len(rows),
         names=tuple(column.name for column in columns),
     )
+
+
+def likely_columns(recipe: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return what a file is likely to call the columns of a recipe; nothing where it is unclear.
+
+    Args:
+        recipe: ``chat``, ``classification`` or ``qa``.
+        rows: the first of the file.
+
+    Returns:
+        Our name of a column, or `GROUP`: theirs.
+    """
+    try:
+        found = guess(recipe, rows)
+    except InputError:
+        return {}
+    columns = {ours: one.value for ours, one in found.columns.items()}
+    return columns | ({GROUP: found.group.value} if found.group is not None else {})
 
 
 def best_recipe(columns: Sequence[Column]) -> tuple[str, str]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from recipes.data.rows import plain_number
 
@@ -71,34 +72,84 @@ def shown_id(text: str) -> str:
         ("'C-0071'", '(not shown)')
     """
     is_code = re.fullmatch(r"\s*[\w.+-]{1,24}\s*", text) and any(map(str.isdigit, text))
-    return repr(text) if is_code else "(not shown)"
+    return repr(text) if is_code else _NOT_SHOWN
+
+
+_NOT_SHOWN = "(not shown)"
+
+
+class IdForm(NamedTuple):
+    """One form in which an id is written, and where first."""
+
+    text: str
+    place: str
+
+
+def in_words(forms: Sequence[IdForm]) -> str:
+    """Return the forms of an id for a message that is placed at the first of them.
+
+    Example:
+        >>> in_words([IdForm("7", "a.csv:2"), IdForm("007", "b.csv:9")])
+        "'7' and '007' at b.csv:9"
+        >>> in_words([IdForm("ann@x.org", "a.csv:2"), IdForm("Ann@x.org", "b.csv:9")])
+        'a value (not shown) and another at b.csv:9'
+    """
+    first, *others = ((shown_id(form.text), form.place) for form in forms)
+    is_shown = first[0] != _NOT_SHOWN
+    words = [first[0] if is_shown else f"a value {_NOT_SHOWN}"]
+    words += [f"{'another' if text == _NOT_SHOWN else text} at {place}" for text, place in others]
+    return " and ".join(words)
+
+
+def difference(forms: Sequence[IdForm]) -> str:
+    """Return in what ids differ that could be one.
+
+    Example:
+        >>> difference([IdForm("7", "a.csv:2"), IdForm("007", "a.csv:3")])
+        'leading zeros'
+    """
+    texts = [form.text for form in forms]
+    found = []
+    if len({text.lower() for text in texts}) < len(texts):
+        found.append("case")
+    if any(text.isdecimal() and text[0] == "0" != text for text in texts):
+        found.append("leading zeros")
+    if any(map(_EXPONENT.fullmatch, texts)):
+        found.append("exponents")
+    return " and ".join(found) or "the form of a character"
 
 
 @dataclass
 class IdForms:
     """The values of one column over all files, and the forms in which they are written."""
 
-    _raw: dict[str, set[str]] = field(default_factory=dict)
+    _forms: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Canonical form: form: its first place."""
 
-    def add(self, value: Any) -> str | None:
+    def add(self, value: Any, place: str = "") -> str | None:
         """Record a value and return its canonical form."""
         canonical = normalize_id(value)
         if canonical is not None:
-            self._raw.setdefault(canonical, set()).add(str(value))
+            self._forms.setdefault(canonical, {}).setdefault(str(value), place)
         return canonical
 
     @property
     def num_values(self) -> int:
         """Number of different ids."""
-        return len(self._raw)
+        return len(self._forms)
 
-    def joined(self) -> dict[str, tuple[str, ...]]:
-        """Return ids that are written in several forms: canonical form: forms."""
-        return {key: tuple(sorted(raw)) for key, raw in self._raw.items() if len(raw) > 1}
+    def joined(self) -> tuple[tuple[IdForm, ...], ...]:
+        """Return the forms of each id that is written in several, in order of appearance."""
+        return tuple(
+            tuple(IdForm(text, place) for text, place in forms.items())
+            for forms in self._forms.values()
+            if len(forms) > 1
+        )
 
-    def ambiguous(self) -> tuple[tuple[str, ...], ...]:
-        """Return the sets of different ids that could be one."""
-        families: dict[str, list[str]] = {}
-        for canonical in self._raw:
-            families.setdefault(loose_id(canonical), []).append(canonical)
-        return tuple(tuple(sorted(ids)) for ids in families.values() if len(ids) > 1)
+    def ambiguous(self) -> tuple[tuple[IdForm, ...], ...]:
+        """Return the sets of different ids that could be one, in order of appearance."""
+        families: dict[str, list[IdForm]] = {}
+        for canonical, forms in self._forms.items():
+            first = IdForm(canonical, next(iter(forms.values())))
+            families.setdefault(loose_id(canonical), []).append(first)
+        return tuple(tuple(ids) for ids in families.values() if len(ids) > 1)

@@ -67,7 +67,7 @@ def _find_spellings(
     for label, best in mapping.items():
         add(catalog.LABEL_SPELLINGS, label, f"{quoted(label)} for {quoted(best)}")
     if mapping:
-        findings.note(catalog.LABEL_SPELLINGS, mapping_to_paste(data.label_map | mapping))
+        findings.paste(catalog.LABEL_SPELLINGS, mapping_to_paste(data.label_map | mapping))
     for label, near in typos(counts).items():
         add(catalog.LABEL_TYPOS, label, f"{quoted(label)} for {quoted(near)}?")
     for label, count in counts.items():
@@ -75,9 +75,10 @@ def _find_spellings(
             add(catalog.TINY_CLASS, label, f"{quoted(label)} has {count} row{'s'[: count - 1]}")
     if data.label_separator is None:
         _find_lists(counts, findings, add)
-    numbers = [label for label in counts if fold(label).lstrip("-").isdecimal()]
-    if 0 < len(numbers) < len(counts):
-        for label in min(numbers, [label for label in counts if label not in numbers], key=len):
+    kept = [label for label in counts if label not in mapping]
+    numbers = [label for label in kept if fold(label).lstrip("-").isdecimal()]
+    if 0 < len(numbers) < len(kept):
+        for label in min(numbers, [label for label in kept if label not in numbers], key=len):
             add(catalog.NUMBERS_AMONG_LABELS, label, f"label {quoted(label)}")
 
 
@@ -90,8 +91,9 @@ def _find_lists(
     for label in labels:
         add(catalog.LABEL_LISTS, label, f"the cell is {quoted(label)}")
     if labels:
-        note = f'data: {{label_separator: "{separator}"}}'
-        findings.note(catalog.LABEL_LISTS, note + ("  # lists are read as they are" * bool(listed)))
+        setting = f"label_separator: {quoted(separator)}"
+        comment = "  # lists are read as they are" * bool(listed)
+        findings.paste(catalog.LABEL_LISTS, setting + comment)
 
 
 def _find_unused_map(

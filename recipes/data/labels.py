@@ -6,15 +6,15 @@ Nothing is joined by a guess. Spellings that differ only in form are an error th
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from difflib import get_close_matches
 from typing import Any
 
+from recipes.data.python_lists import python_value
 from recipes.data.rows import RowError, plain_number
 
 MISSING_WORDS = frozenset(
@@ -89,10 +89,10 @@ def list_in(cell: str) -> list[Any] | None:
     text = cell.strip()
     if not (text.startswith(("[", "(", "{")) and text.endswith(("]", ")", "}"))):
         return None
-    for read in (json.loads, ast.literal_eval):
+    for read in (json.loads, python_value):
         try:
             found = read(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        except (ValueError, RecursionError):
             continue
         if isinstance(found, list | tuple | set | frozenset):
             return sorted(found, key=str) if isinstance(found, set | frozenset) else list(found)
@@ -121,22 +121,58 @@ def spellings(counts: Mapping[str, int]) -> dict[str, str]:
     """Return a mapping from each other spelling of a label to its most frequent plain one.
 
     Short forms of yes and no (``y``, ``n``, ``t``, ``f``) are spellings where the long form is
-    there too.
+    there too. So are ``1`` and ``0`` where no other number is. Where every label is a word for
+    true or false, ``yes`` is a spelling of ``true``.
 
     Args:
         counts: label: rows.
+
+    Example:
+        >>> spellings({"YES": 1, "yes": 1, "Y": 1, "N": 2, "no": 2})
+        {'Y': 'yes', 'YES': 'yes', 'N': 'no'}
+        >>> spellings({"true": 5, "false": 4, "1": 2, "0": 2})
+        {'1': 'true', '0': 'false'}
     """
     families: dict[str, list[str]] = {}
     folded = {label: fold(label) for label in counts}
-    known = set(folded.values())
+    long_forms = _long_forms(set(folded.values()))
     for label, key in folded.items():
-        long_form = _SHORT_FORMS.get(key, key)
-        families.setdefault(long_form if long_form in known else key, []).append(label)
+        families.setdefault(long_forms.get(key, key), []).append(label)
     found: dict[str, str] = {}
     for labels in families.values():
-        best = min(labels, key=lambda label: (not is_plain(label), -counts[label], label))
+        best = min(labels, key=lambda label: _preference(label, counts[label], folded[label]))
         found |= {label: best for label in sorted(labels) if label != best}
     return found
+
+
+def _long_forms(known: Set[str]) -> dict[str, str]:
+    """Return what short forms stand for, where that is a label too: folded form: folded form."""
+    found = {short: long for short, long in _SHORT_FORMS.items() if long in known}
+    numbers = {key for key in known if _NUMBER.fullmatch(key)}
+    for pair in _TRUTH:
+        if known & set(pair) and numbers and numbers <= _BITS.keys():
+            found |= {bit: pair[_BITS[bit]] for bit in numbers}
+            break
+    words = {found.get(key, key) for key in known}
+    first, second = _TRUTH
+    if words <= {*first, *second} and words & set(first) and words & set(second):
+        found |= dict(zip(second, first, strict=True))
+        found |= {key: found[long] for key, long in found.items() if long in found}
+    return found
+
+
+_TRUTH = (("true", "false"), ("yes", "no"))
+_BITS = {"1": 0, "0": 1}
+
+
+def _preference(label: str, count: int, folded: str) -> tuple[object, ...]:
+    """Return what spellings are ordered by: seen as it is, frequent, long, short as a number."""
+    is_clean = is_plain(label) and label == " ".join(label.split())
+    is_short = folded in _SHORT_FORMS or folded in _BITS
+    num_capitals = sum(map(str.isupper, label))
+    is_number = _NUMBER.fullmatch(folded) is not None
+    length = len(label) if is_number else 0
+    return not is_clean, -count, is_short, length, num_capitals, label
 
 
 def typos(counts: Mapping[str, int]) -> dict[str, str]:
@@ -189,9 +225,15 @@ def in_order(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def mapping_to_paste(mapping: Mapping[str, str]) -> str:
-    """Return `data.label_map` as YAML with invisible characters escaped."""
-    pairs = ", ".join(f"{quoted(key)}: {quoted(value)}" for key, value in mapping.items())
-    return f"data: {{label_map: {{{pairs}}}}}"
+    """Return `label_map` as lines of YAML below `data:`, with invisible characters escaped.
+
+    Example:
+        >>> print(mapping_to_paste({"Refund": "refund"}))
+        label_map:
+          "Refund": "refund"
+    """
+    pairs = (f"  {quoted(key)}: {quoted(value)}" for key, value in mapping.items())
+    return "\n".join(["label_map:", *pairs])
 
 
 def quoted(label: str) -> str:

@@ -58,8 +58,58 @@ class RowError(ValueError):
         self.kind = kind
 
 
+Need = tuple[str, ...]
+"""Our names of columns, any one of which a recipe needs, such as ``("label", "labels")``."""
+
+
 class MissingColumn(RowError):
-    """A row lacks a column, as all rows of a table with that header do."""
+    """A row lacks columns, as all rows of a table with that header do.
+
+    Args:
+        message: names them, and the columns that there are.
+        needs: what is lacking.
+    """
+
+    def __init__(self, message: str, needs: tuple[Need, ...]) -> None:
+        super().__init__(message)
+        self.needs = needs
+
+
+def require_columns(row: Row, columns: Mapping[str, str], *needs: Need) -> None:
+    """Raise if a row lacks columns, and name all that it lacks.
+
+    Args:
+        row: of a file.
+        columns: our names: theirs.
+        needs: each is met by any one of its columns, whether it has a value or not.
+
+    Raises:
+        MissingColumn: if a need is not met.
+    """
+    lacking = tuple(
+        need for need in needs if not any(columns.get(name, name) in row.values for name in need)
+    )
+    if lacking:
+        raise missing(row, columns, *lacking)
+
+
+def missing(row: Row, columns: Mapping[str, str], *lacking: Need) -> MissingColumn:
+    """Return the error of a row that lacks what meets these needs."""
+    names = ", ".join(lacking_name(need, columns) for need in lacking)
+    to_map = ", ".join(f"{need[0]}: THEIRS" for need in lacking)
+    has = f"the row has {_listed(row.values)}"
+    return MissingColumn(f"no column {names}; {has} (map it: data.columns: {{{to_map}}})", lacking)
+
+
+def lacking_name(need: Need, columns: Mapping[str, str]) -> str:
+    """Return what a file would have to call a column that meets a need.
+
+    Example:
+        >>> lacking_name(("label", "labels"), {}), lacking_name(("text",), {"text": "body"})
+        ("'label' or 'labels'", "'body'")
+    """
+    *names, last = (repr(columns.get(name, name)) for name in need)
+    return f"{', '.join(names)} or {last}" if names else last
 
 
 def plain_number(value: Any) -> Any:
@@ -86,10 +136,7 @@ def get_column(
             return None
         if theirs in row.values:
             raise RowError(f"column {theirs!r} has no value")
-        raise MissingColumn(
-            f"no column {theirs!r}; the row has {_listed(row.values)} (map it: data.columns: "
-            f"{{{name}: THEIRS}})"
-        )
+        raise missing(row, columns, (name,))
     if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, kind):

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from finetune import checkpoint as checkpoints
+from finetune import scratch as scratches
+from finetune.room import require
 from recipes.errors import InputError
 from recipes.files import sha256_file, write_json, write_text
 from recipes.handover import gguf, ollama, parity
 
 FOLDER = "gguf"
 RECORD = "gguf.json"
+_SHARE: dict[gguf.Kind, float] = {"F16": 1.0, "Q8_0": 34 / 64}  # of a model in 16 bits
 
 
 def convert(
@@ -45,8 +46,10 @@ def convert(
     out = folder / FOLDER
     if out.exists():
         raise InputError(f"{out} exists already; remove it first")
-    scratch = Path(tempfile.mkdtemp(prefix=f".{FOLDER}-", dir=folder))
-    try:
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    require(out, round(size * sum(_SHARE[kind] for kind in kinds)), "a GGUF file")
+    with scratches.beside(out) as scratch:
+        scratch.mkdir()
         files = [_convert(folder, scratch, kind, name, texts) for kind in kinds]
         record = {
             "schema": 1,
@@ -59,8 +62,6 @@ def convert(
             path.chmod(0o644)
         scratch.chmod(0o755)
         scratch.rename(out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return record
 
 

@@ -97,8 +97,8 @@ def mirror(
         name,
         version,
         is_champion,
-        tuple(str(p.relative_to(release)) for p in sent),
-        tuple(str(p.relative_to(release)) for p in left_out),
+        tuple(p.relative_to(release).as_posix() for p in sent),
+        tuple(p.relative_to(release).as_posix() for p in left_out),
     )
 
 

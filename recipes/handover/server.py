@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from finetune.outside import NO_TELEMETRY
 from recipes.errors import InputError
 
 HOST = "127.0.0.1"
@@ -25,7 +26,7 @@ NEEDS = ("fastapi", "uvicorn", "openai")
 
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
+    **NO_TELEMETRY,
     "TRANSFORMERS_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
@@ -138,8 +139,11 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
         server.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(timeout=10)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(server.pid, signal.SIGKILL)  # the group's number is the first process's
+    if sys.platform == "win32":
+        server.kill()
+    else:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(server.pid, signal.SIGKILL)  # the group's number is the first process's
     server.wait()
 
 

@@ -145,6 +145,7 @@ def _smoke_classes(folder: Path, config: dict[str, Any], timeout_seconds: float)
             capture_output=True,
             text=True,
             timeout=timeout_seconds,
+            encoding="utf-8",
         )
     except subprocess.TimeoutExpired:
         raise IntegrityError(f"{folder}: a pipeline had no answer in time") from None

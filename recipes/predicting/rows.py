@@ -11,11 +11,12 @@ from typing import Any
 from eval.errors import EvaluationError
 from recipes import chat, classification, domains, qa
 from recipes.config import DataConfig, Recipe
-from recipes.data.dataset import how_to_read
+from recipes.data.catalog import OF_FILES
 from recipes.data.findings import FindingKind, Findings, Note
+from recipes.data.nul_characters import nul_columns
 from recipes.data.personal_data.reading import PersonalDataReader
 from recipes.data.personal_data.redact import actions_of
-from recipes.data.readers import FileRead, has_header, read_rows
+from recipes.data.readers import FileRead, read_rows
 from recipes.data.rows import MissingColumn, Row, RowError, plain_number
 from recipes.errors import InputError
 
@@ -54,6 +55,8 @@ class _Faults(Findings):
     def add(self, kind: FindingKind, place: str, detail: str = "", *, row: str = "") -> None:
         """Keep a row that is dropped; of what is no row, keep the first of its kind."""
         del row
+        if kind in OF_FILES:  # a part of a file is no file
+            raise InputError(f"{place}: {detail or kind.meaning} {kind.way_out}")
         place = basename(place)  # noqa: PTH119 (no path: it has a line)
         if kind.drops_row:
             self._rows.append(InputRow(None, place, None, detail))
@@ -80,6 +83,7 @@ class RowReader:
         domains.refuse_unknown_columns(recipe)
         self._recipe = recipe
         self._parse = _PARSERS[recipe.recipe]
+        self._texts = domains.text_columns(recipe)
         self._id = recipe.data.columns.get("id", "id")
         self.notes: tuple[str, ...] = ()
         """What there is to say of the file that was read last, besides its rows."""
@@ -101,9 +105,9 @@ class RowReader:
             try:
                 yield self._parsed(row, redact)
             except MissingColumn as error:
-                if has_header(path):
+                if reads[-1].columns:  # those of all its rows
                     raise InputError(
-                        f"{path}: {error}; here: --column OURS=THEIRS. {how_to_read(reads[-1])}"
+                        f"{path}: {error}; here: --column OURS=THEIRS. {_how_to_read(reads[-1])}"
                     ) from None
                 yield self._failed(row, error)
         for one in faults.take():
@@ -129,10 +133,12 @@ class RowReader:
         data = self._recipe.data
         if "redact" not in actions_of(data.personal_data).values():
             return None
-        return PersonalDataReader(data, domains.text_columns(self._recipe), is_searching=False)
+        return PersonalDataReader(data, self._texts, is_searching=False)
 
     def _parsed(self, row: Row, redact: PersonalDataReader | None) -> InputRow:
         try:
+            if nul := nul_columns(row.values, self._texts):
+                raise RowError(f"column {', '.join(map(repr, nul))} holds the character NUL")
             cleaned = row if redact is None else redact.clean(row)[0]
             item = self._parse(cleaned, self._recipe.data, _ignore)
         except MissingColumn:
@@ -147,6 +153,14 @@ class RowReader:
     def _id_of(self, row: Row) -> str | None:
         value = plain_number(row.values.get(self._id))
         return None if value is None or isinstance(value, dict | list) else str(value)
+
+
+def _how_to_read(read: FileRead) -> str:
+    """Return how a table was read, and what to set where that was wrong."""
+    keys = (
+        "sheet and header_row" if read.sheet is not None else "delimiter, header_row and encoding"
+    )
+    return f"It was {read.describe()}; if that is wrong, --set data.KEY=VALUE: {keys}"
 
 
 def _place(row: Row) -> str:

@@ -20,7 +20,7 @@ from recipes.evaluating import load_merged
 from recipes.files import read_json, undamaged
 from recipes.release import layout
 from recipes.release.verify import verify
-from recipes.run import RECORD, Run, open_run
+from recipes.run import RECORD, Run, base_folder, open_run
 from recipes.training import OutputHead, load_base
 
 
@@ -99,7 +99,7 @@ def _run(folder: Path) -> PredictionTarget:
     recipe = run.recipe
 
     def load() -> tuple[Any, Any]:
-        base = load_base(recipe, checkpoints.resolve(recipe.base, run.source), record)
+        base = load_base(run, base_folder(run), record)
         return adapters.load(base, adapter), base.tokenizer
 
     return PredictionTarget(

@@ -7,29 +7,26 @@ What a run keeps for itself (where its files lie, row ids, prompts, answers) nev
 from __future__ import annotations
 
 import json
-import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from finetune.identity import identity_of, sha256_file
 from privacy.statement import PrivacyStatement, statement
-from recipes import provenance
+from recipes import documents, provenance
 from recipes.card import CardConfig
-from recipes.config import Recipe
 from recipes.decisions import OF_THE_RECORD, told_by_canaries, without_path_of_training
+from recipes.documents import DECISION
 from recipes.errors import InputError
-from recipes.files import read_json
+from recipes.public_recipe import public_checkpoint, public_recipe, without_path
 from recipes.release.layout import is_model_file
 from recipes.release.verdict import Verdict, read_verdict
-from recipes.run import RECORD, Run, checked_ledger
+from recipes.run import Run, checked_ledger
 
 _RECORD_KEYS = ("schema", "status", "name", *OF_THE_RECORD, "finished", "training")
 """Of a run's record: what may leave. Row ids, sources and whatever is added later stay."""
-
-_LOCAL = re.compile(r"(/|~|\.{1,2}/|[A-Za-z]:[\\/])")
 
 
 @dataclass(frozen=True)
@@ -134,20 +131,20 @@ def gather(
         LedgerError: if a private run's ledger is damaged.
     """
     merged = run.folder / "merged"
-    decision = read_json(run.folder / "decision.json")
-    record = read_json(run.folder / RECORD)
+    decision = documents.decision(run.folder / DECISION)
+    record = documents.record(run.folder)
     model = {p.name: p for p in sorted(merged.iterdir()) if is_model_file(p.name)}
     weights = [path for name, path in model.items() if name.endswith(".safetensors")]
-    config = read_json(merged / "config.json")
+    config = documents.config(merged)
     return Facts(
         card=card or run.recipe.card,
         recipe=public_recipe(run.recipe),
         record=public_record(record, revision=run.recipe.base.revision),
         decision=decision,
         verdict=_verdict(decision, run),
-        merge=read_json(merged / "merge.json"),
-        report=read_json(run.folder / "eval" / "merged" / "report.json"),
-        base_report=read_json(run.folder / "eval" / "base" / "report.json"),
+        merge=documents.merge(merged),
+        report=documents.report(run.folder / "eval" / "merged"),
+        base_report=documents.report(run.folder / "eval" / "base"),
         privacy=_privacy(run),
         empirical=_empirical(run),
         hashes={name: sha256_file(path) for name, path in model.items()},
@@ -180,17 +177,6 @@ def _empirical(run: Run) -> dict[str, Any] | None:
     return None if run.recipe.privacy is None else told_by_canaries(run.folder)
 
 
-def public_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Return the resolved recipe with file names instead of paths; the card stands elsewhere."""
-    values: dict[str, Any] = json.loads(recipe.model_dump_json(exclude={"card"}))
-    data = values["data"]
-    for part in ("train", "test"):
-        data[part] = [without_path(name) for name in data[part]] if data[part] else data[part]
-    base = recipe.base
-    values["base"]["checkpoint"] = public_checkpoint(base.checkpoint, revision=base.revision)
-    return {key: _without_paths(value) for key, value in values.items()}
-
-
 def public_record(record: Mapping[str, Any], *, revision: str | None) -> dict[str, Any]:
     """Return what of a run's record may leave, file names instead of paths.
 
@@ -212,35 +198,6 @@ def public_record(record: Mapping[str, Any], *, revision: str | None) -> dict[st
         "base": record["base"] | {"checkpoint": name},
         "data": {"files": files, "fingerprint": record["data"]["fingerprint"]},
     }
-
-
-def without_path(name: str) -> str:
-    r"""Return the last part of a path; a name inside a package or among the samples is kept whole.
-
-    Example:
-        >>> without_path("/home/anna/rows.jsonl"), without_path("sample:qa/handbook.jsonl")
-        ('rows.jsonl', 'sample:qa/handbook.jsonl')
-        >>> without_path("C:\\Users\\anna\\rows.csv")
-        'rows.csv'
-    """
-    if name.startswith(("sample:", "package:")):
-        return name
-    return PureWindowsPath(PurePosixPath(name).name).name
-
-
-def public_checkpoint(name: str, *, revision: str | None) -> str:
-    """Return what a base is called: its id on the Hub, or a name without the path."""
-    # a Hub id has a revision, and nothing else has: `models/acme` may be a folder of this machine
-    return name if revision is not None else without_path(name)
-
-
-def _without_paths(values: Any) -> Any:
-    """Shorten every text that is a path of some machine, such as a budget's file."""
-    if isinstance(values, str):
-        return without_path(values) if _LOCAL.match(values) else values
-    if isinstance(values, dict):
-        return {key: _without_paths(value) for key, value in values.items()}
-    return [_without_paths(value) for value in values] if isinstance(values, list) else values
 
 
 def num_parameters(path: Path) -> int:

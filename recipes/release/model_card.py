@@ -11,6 +11,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from privacy.statement import digits_up
+from recipes import shortfall
 from recipes.card import MISSING
 from recipes.data import personal_data
 from recipes.release.facts import Facts
@@ -287,7 +288,9 @@ def _privacy(facts: Facts) -> str:
             f"training row. See {PRIVACY_TEXT}."
         )
     papers = f"The whole statement: {PRIVACY_TEXT}; the account: {LEDGER}."
-    return f"{plain(facts.privacy.in_words)} {papers}"
+    taken = facts.record.get("training", {}).get("num_steps")
+    fewer = shortfall.in_words(taken, facts.privacy.steps_planned)
+    return " ".join(filter(None, [plain(facts.privacy.in_words), fewer, papers]))
 
 
 def _use(facts: Facts) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from privacy.statement import delta_up, digits_up
+from recipes import shortfall
 from recipes.auditing import audit_and_report
 from recipes.files import write_text
 from recipes.release.facts import Facts
@@ -87,6 +88,7 @@ def _guarantee(facts: Facts) -> list[list[str]]:
         "noise multiplier": f"{stated.noise_multiplier:.6g}",
         "clipping norm": f"{stated.clipping_norm:g}",
         "steps charged, and planned": f"{stated.steps_charged} of {stated.steps_planned}",
+        "steps taken": _steps_taken(facts),
         "account, hash-chained": f"`{LEDGER}`",
         "every figure with its source": f"`{PRIVACY}`",
         "other accountants": f"PRV {stated.epsilon_prv:.4g}, RDP {stated.epsilon_rdp:.4g}",
@@ -96,6 +98,16 @@ def _guarantee(facts: Facts) -> list[list[str]]:
         "right to use the rows": said(facts.card.data_rights),
     }
     return [[key, value] for key, value in rows.items()]
+
+
+def _steps_taken(facts: Facts) -> str:
+    stated = facts.privacy
+    assert stated is not None  # noqa: S101 (of a private run)
+    taken = facts.record.get("training", {}).get("num_steps")
+    if taken is None:
+        return "not recorded"
+    fewer = shortfall.in_words(taken, stated.steps_planned)
+    return fewer or f"{taken} of {stated.steps_planned}"
 
 
 def _self_test(facts: Facts) -> str:

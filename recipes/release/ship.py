@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,11 +12,13 @@ from typing import Any
 from eval import harness
 from eval.report import Page, render_html
 from eval.scores import without_text
-from recipes import config, decisions, gating, page
+from finetune import scratch as scratches
+from finetune.room import require
+from recipes import config, decisions, documents, gating, page
 from recipes.domains import Domain
 from recipes.dsse import read_private_key, sign
 from recipes.errors import GateRefused, InputError, ReleaseDiffers
-from recipes.files import read_json, sha256_file, undamaged, write_json, write_text
+from recipes.files import sha256_file, undamaged, write_json, write_text
 from recipes.release import (
     attestations,
     bill_of_materials,
@@ -81,10 +82,10 @@ def ship(
         )
         domain = _same_rows(run)
     gating.refuse_other(run, domain, "merged", decision)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    scratch = holder / facts.name
-    try:
+    size = sum((run.folder / "merged" / name).stat().st_size for name in facts.hashes)
+    require(out, size, "the release")
+    with scratches.beside(out) as made:
+        scratch = made.with_name(facts.name)
         scratch.mkdir()
         _copy_model(run.folder / "merged", scratch, facts)
         _write_evidence(scratch, run, facts)
@@ -92,10 +93,8 @@ def ship(
         complete(scratch, facts.name)
         _seal(scratch, facts, signer)
         _refuse_leaks(scratch, run, domain, signer)
-        _check(scratch, signer, holder)
+        _check(scratch, signer, made.parent)
         scratch.rename(out)
-    finally:
-        shutil.rmtree(holder, ignore_errors=True)
     return out
 
 
@@ -144,8 +143,8 @@ def _refuse_unless_passed(facts: Facts, run_folder: Path) -> None:
 def _same_rows(run: Run) -> Domain:
     """Read the run's rows, without which nobody can tell that none of their text leaves."""
     domain = read_domain(run)
-    before, now = read_json(run.folder / "data.json"), domain.parts.manifest()
-    if sorted(before["files"].values()) != sorted(now["files"].values()):
+    before, now = documents.record(run.folder)["data"]["files"], domain.parts.files
+    if sorted(before.values()) != sorted(now.values()):
         raise InputError(
             f"the rows have changed since the run in {run.folder}; ship it where its own rows lie, "
             "because no file of a release may hold their text"

@@ -8,6 +8,7 @@ the Act applies, and whether this is enough, is a lawyer's question.
 from __future__ import annotations
 
 from recipes.card import MISSING
+from recipes.provenance import memory_text
 from recipes.release.facts import Facts
 from recipes.release.layout import (
     BILL_OF_MATERIALS,
@@ -76,7 +77,7 @@ def _general(facts: Facts) -> list[Row]:
         ("Hardware and software it interacts with", _GAP),
         ("Software versions", plain(versions)),
         ("Form in which it is passed on", "a folder of safetensors weights, tokenizer and papers"),
-        ("Hardware it was made on", plain(f"{machine['cores']} cores, {machine['memory_gb']} GB")),
+        ("Hardware it was made on", plain(f"{machine['cores']} cores, {memory_text(machine)}")),
         ("Hardware it is meant to run on", _GAP),
         ("Users, and persons affected", said(card.users)),
         ("Interface and instructions for the deployer", f"loading: {CARD}; the rest: {_GAP}"),

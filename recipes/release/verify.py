@@ -23,21 +23,23 @@ from finetune.errors import IntegrityError
 from finetune.identity import identity_of
 from finetune.tensor_files import INDEX, MAX_JSON_BYTES, WEIGHTS, open_weights, strict_json
 from privacy.errors import LedgerError, PrivacyError
+from privacy.ledger import LedgerSummary
+from privacy.ledger import verify as verify_ledger
 from recipes import decisions
+from recipes.agreement import EPSILON_TOLERANCE
 from recipes.dsse import SignatureDiffers, open_signed, parse_public_key, read_public_key
 from recipes.errors import InputError, ReleaseDiffers
 from recipes.files import sha256_file
-from recipes.release import attestations, layout, signature
+from recipes.release import agreement, attestations, layout, signature
 from recipes.release.signature import Trusted
 from recipes.release.verdict import Verdict, read_verdict
 
 _PAPERS = (
-    *(layout.ABOUT, layout.DECISION, layout.MERGE, layout.RECIPE, layout.RECORD, layout.REPORT),
+    *(layout.ABOUT, layout.BILL_OF_MATERIALS, layout.DECISION, layout.MERGE, layout.RECIPE),
+    *(layout.RECORD, layout.REPORT, layout.BASE_REPORT),
 )
 _OPTIONAL = (layout.PRIVACY, layout.EMPIRICAL, layout.GGUF, layout.PROVENANCE, layout.TEST_RESULT)
 _LINE = re.compile(r"([0-9a-f]{64})  ([\x20-\x7e]+)")
-_EPSILON_TOLERANCE = 0.01
-"""Relative; two versions of an accountant may round differently, and no edit is that small."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,9 @@ def _papers_problems(
         yield from _weight_problems(folder, files)
         yield from _privacy_problems(folder, papers, verdict, files)
         yield from _gguf_problems(papers, hashes)
+        yield from agreement.problems(
+            papers, hashes, model=identity_of(hashes), ledger=_believed(folder, files)
+        )
         texts = [about[key] for key in ("name", "model", "outcome", "created")]
         texts += [about[key] for key in ("version", "key") if about[key] is not None]
         if not all(isinstance(text, str) for text in texts):
@@ -268,6 +273,16 @@ def _weight_problems(folder: Path, files: Mapping[str, Path]) -> Iterator[str]:
         yield f"{INDEX} beside {WEIGHTS}: two loaders would read two models"
 
 
+def _believed(folder: Path, files: Mapping[str, Path]) -> LedgerSummary | None:
+    """Return what the ledger says; None where there is none, or `_privacy_problems` doubts it."""
+    if layout.LEDGER not in files:
+        return None
+    try:
+        return verify_ledger(folder / layout.LEDGER)
+    except (LedgerError, PrivacyError):
+        return None
+
+
 def _gguf_problems(papers: Mapping[str, Any], hashes: Mapping[str, str]) -> Iterator[str]:
     """Hold the GGUF files against what was written and measured."""
     found = {name: digest for name, digest in hashes.items() if name.endswith(".gguf")}
@@ -296,8 +311,6 @@ def _privacy_problems(
             return
     if not record["is_private"]:
         return
-    from privacy.ledger import verify as verify_ledger
-
     said = papers[layout.PRIVACY]
     epsilon = said["epsilon"]["pld"]["value"]
     try:
@@ -309,7 +322,7 @@ def _privacy_problems(
     if why := ledger.disagreement(record):
         yield f"{layout.LEDGER}: {why}"
     for check in verdict.checks:
-        if check.family == "privacy" and abs(check.value - spent) > _EPSILON_TOLERANCE * spent:
+        if check.family == "privacy" and abs(check.value - spent) > EPSILON_TOLERANCE * spent:
             yield (
                 f"{layout.DECISION} was made on epsilon {check.value:.4g}, and the account gives "
                 f"{spent:.4g}"
@@ -318,7 +331,7 @@ def _privacy_problems(
         said["steps"]["charged"]["value"] == ledger.steps_charged
         and said["epsilon"]["delta"]["value"] == ledger.plan.delta
         and said["unit"]["unit"]["value"] == ledger.plan.unit
-        and abs(epsilon - spent) <= _EPSILON_TOLERANCE * spent
+        and abs(epsilon - spent) <= EPSILON_TOLERANCE * spent
     )
     if not is_same:
         yield (

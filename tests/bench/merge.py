@@ -92,9 +92,10 @@ def requantised_survival(model: Any, base_folder: Path, adapter: Path) -> float:
     found = inspect(adapter)
     live = dict(model.named_modules())
     inside = total = 0.0
-    dtype = getattr(torch, found.record.quantization.compute_dtype)
+    held = found.record.quantization
     for layer in found.layers:
-        before, _ = nf4_round_trip(tensor_of(files[f"{layer}.weight"], f"{layer}.weight").to(dtype))
+        original = tensor_of(files[f"{layer}.weight"], f"{layer}.weight")
+        before, _ = nf4_round_trip(held, layer, original)
         weight = live[layer].weight
         weight.quant_state.dtype = torch.float32
         change = bnb.dequantize_4bit(weight.data, weight.quant_state) - before

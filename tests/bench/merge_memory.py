@@ -92,7 +92,7 @@ def make_adapter(folder: Path, base: Path, num_layers: int, *, is_nf4: bool) -> 
     from safetensors.torch import save_file
 
     from finetune.checkpoint import identity
-    from finetune.quantization import nf4_round_trip
+    from finetune.quantization import VERSION, Quantization, nf4_round_trip
     from finetune.tensor_files import open_weights
     from finetune.update import tensor_of
 
@@ -116,10 +116,11 @@ def make_adapter(folder: Path, base: Path, num_layers: int, *, is_nf4: bool) -> 
         "init_lora_weights": True,
     }
     (folder / "adapter_config.json").write_text(json.dumps(settings))
-    held: dict[str, Any] = {"kind": "none", "compute_dtype": "bfloat16"}
+    held: dict[str, Any] = {"kind": "none", "compute_dtype": "bfloat16", "version": VERSION}
     if is_nf4:
         files = {name: file for file in open_weights(base) for name in file.entries}
-        codes = [nf4_round_trip(tensor_of(files[f"{n}.weight"], f"{n}.weight"))[1] for n in names]
+        how, weights = Quantization("nf4"), ((n, f"{n}.weight") for n in names)
+        codes = [nf4_round_trip(how, n, tensor_of(files[w], w))[1] for n, w in weights]
         held |= {"kind": "nf4", "modules": names, "layer_codes": codes, "codes": "sha256:00"}
     record = {
         "base": identity(base),

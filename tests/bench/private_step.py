@@ -51,10 +51,10 @@ class Setting:
         torch.manual_seed(0)
         self.model = adapter.inject(base, AdapterConfig(rank=options.rank, alpha=2 * options.rank))
         self.model.get_base_model().set_attn_implementation("eager")
-        self.to_batch = lambda rows: collate(
-            rows, pad_id=base.tokenizer.pad_token_id, max_tokens=1024, max_examples=32
+        self.collate = lambda rows, most: collate(
+            rows, pad_id=base.tokenizer.pad_token_id, max_tokens=most, max_examples=32
         )
-        self.batch = self.to_batch(examples)
+        self.batch = self.collate(examples, 1024)
         self.base, self.examples, self.num_examples = base, examples, len(examples)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
 
@@ -94,7 +94,8 @@ class Setting:
             schedule=[[0]],
             examples=self.examples,
             held_back=[],
-            to_batch=self.to_batch,
+            collate=self.collate,
+            max_tokens=1024,
         )
         # accelerate does this to the model's forward when training begins
         trainer.compute_loss_context_manager = lambda: torch.autocast(

@@ -15,7 +15,7 @@ import privacy.errors
 from eval.errors import EvaluationError
 from recipes import config, exits, starter
 from recipes.errors import GateRefused, Problems, ReleaseDiffers
-from recipes.files import locked
+from recipes.locks import locked
 from tests import tiny
 from tests.cli import (
     Done,
@@ -102,9 +102,9 @@ def a_seed_beyond_32_bits(folder: Path, base: Path) -> None:
     ("prepare", "words"),
     [
         (a_typo_in_a_key, ("2 errors", "recipe.yaml:", "did you mean epochs?", "mean rank?")),
-        (a_missing_column, ("unusable-row (32)", "rows.jsonl:1: no column 'question'", "22 more")),
+        (a_missing_column, ("missing-column (1)", "rows.jsonl: no column 'question'", "answers")),
         (a_label_that_only_the_test_file_has, ("test.jsonl:1", '"unheard"', "no training row")),
-        (an_empty_file, ("rows.jsonl is empty",)),
+        (an_empty_file, ("empty-file (1)", "rows.jsonl")),
         (a_row_that_is_no_json, ("unusable-row (1)", "rows.jsonl:33: not valid JSON at column 2")),
         (a_file_that_is_not_there, ("there is no file missing.jsonl",)),
         (no_recipe_file, ("there is no recipe file recipe.yaml", "assay init")),
@@ -240,7 +240,7 @@ def test_a_run_that_another_process_is_at_work_on_is_left_alone(
         assert state_of(run) == before
 
 
-def test_an_interruption_says_that_the_same_command_goes_on(
+def test_an_interruption_of_what_has_no_checkpoint_does_not_speak_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object) -> None:
@@ -248,7 +248,60 @@ def test_an_interruption_says_that_the_same_command_goes_on(
 
     monkeypatch.setattr(starter, "write", interrupt)
     done = assay_here("init", "qa", folder=tmp_path)
-    check_refusal(done, 130, "interrupted; the same command goes on")
+    check_refusal(done, 130, "interrupted (SIGINT); nothing is half-written; give the same command")
+    assert "checkpoint" not in done.err
+
+
+def test_an_end_of_file_within_a_verb_is_our_bug_and_not_an_abort(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(*_: object) -> None:
+        raise EOFError("within a library")
+
+    monkeypatch.setattr(starter, "write", end)
+    done = assay_here("init", "qa", folder=tmp_path)
+    assert done.code == 1
+    assert "EOFError: within a library" in done.err
+    assert "Aborted" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            OSError(28, "No space left on device", "qa.yaml"),
+            ("qa.yaml cannot be written: no spac",),
+        ),
+        (Exception("No space left on device (os error 28)"), ("no space is left on the disk",)),
+        (OSError(122, "Disk quota exceeded"), ("the disk quota is used up",)),
+        (OSError(27, "File too large"), ("ulimit -f",)),
+        (MemoryError(), ("there is no memory on this machine (",)),
+        (
+            RuntimeError(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 4000 b"
+            ),
+            ("there is no memory on this machine",),
+        ),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+            ("on the GPU for 21.0 MB",),
+        ),
+        (
+            RuntimeError("unable to mmap 6441680 bytes from file <m>: Cannot allocate it (12)"),
+            ("there is no memory on this machine for 6.4 MB more",),
+        ),
+    ],
+)
+def test_disk_and_memory_that_ran_out_are_told_in_one_line_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: tuple[str, ...]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(starter, "write", fail)
+    done = assay_here("init", "qa", folder=tmp_path)
+    check_refusal(done, exits.INPUT, *words, "Then: nothing is half-written; give the same command")
+    assert len(done.said.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

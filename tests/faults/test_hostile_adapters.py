@@ -331,6 +331,8 @@ def test_a_record_that_training_does_not_write_is_refused(
         ({"is_double": False}, "in other blocks than ours"),
         ({"kind": "nf4"}, "nf4 without its codes"),
         ({"compute_dtype": "__class__"}, "compute_dtype is none that we train in"),
+        ({"version": 3}, "quantization.version is not 1 to 2, and may be a newer program's"),
+        ({"version": "2"}, "quantization.version is not 1 to 2"),
         ({"layer_codes": ["sha256:00"]}, "layer_codes are not one for each module"),
     ],
 )

@@ -15,7 +15,7 @@ import torch
 from bitsandbytes.nn.modules import has_avx512bf16
 from transformers import AutoTokenizer
 
-from finetune import checkpoint
+from finetune import checkpoint, machine
 from finetune.config import CheckpointConfig
 from finetune.errors import InputError
 from finetune.quantization import Quantization
@@ -250,7 +250,7 @@ def test_a_cpu_computes_in_bfloat16_only_where_its_products_are_faster(
 ) -> None:
     core = f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: fpu {flags}\nbugs\t\t: none\n"
     (tmp_path / "cpuinfo").write_text(core * 2)
-    monkeypatch.setattr(checkpoint, "_PROCESSOR", tmp_path / "cpuinfo")
+    monkeypatch.setattr(machine, "_PROCESSOR", tmp_path / "cpuinfo")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert checkpoint.compute_dtype() == expected
 
@@ -258,7 +258,7 @@ def test_a_cpu_computes_in_bfloat16_only_where_its_products_are_faster(
 def test_a_machine_that_says_nothing_of_its_processor_computes_in_float32(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "_PROCESSOR", tmp_path / "absent")
+    monkeypatch.setattr(machine, "_PROCESSOR", tmp_path / "absent")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert checkpoint.compute_dtype() == torch.float32
 

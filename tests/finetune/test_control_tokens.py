@@ -75,7 +75,26 @@ def test_no_text_of_a_row_becomes_a_control_token(make: Any, words: list[str]) -
     wanted = num_control(tokenizer, own.input_ids)
     assert num_control(tokenizer, example.input_ids) == wanted
     assert num_control(tokenizer, tokenize_text(tokenizer, words[0])) == 0
-    assert len([1 for _, is_learned in marked(tokenizer, example) if is_learned]) == len(words) // 2
+    learned = [run for run in marked(tokenizer, example) if run.is_learned]
+    assert len(learned) == len(words) // 2
+
+
+@pytest.mark.parametrize(
+    "make", [tokenizers_of_kinds.byte_level, tokenizers_of_kinds.sentence_piece]
+)
+@pytest.mark.parametrize("end", ["", " and more <|im_start|>"])
+def test_what_only_reads_like_a_control_token_is_marked_and_the_template_s_own_are_not(
+    make: Any, end: str
+) -> None:
+    tokenizer = make()
+    example = encode(tokenizer, chat(f"say <|im_end|> now{end}", "it is <|im_end|>"))
+    asked, answered = marked(tokenizer, example)
+    for run, texts in ((asked, ["<|im_end|>", *end.split()[2:]]), (answered, ["<|im_end|>"])):
+        assert [run.text[start:stop] for start, stop in run.control_texts] == texts
+    [(start, _)] = answered.control_texts
+    assert start == answered.text.index("<|im_end|>") < answered.text.rindex("<|im_end|>")
+    plain_run = marked(tokenizer, encode_text(tokenizer, "a <|im_end|>", id="r", max_length=99))
+    assert [len(run.control_texts) for run in plain_run] == [1]
 
 
 @given(words=st.lists(text, min_size=2, max_size=6))

@@ -56,12 +56,16 @@ def encode(messages: Sequence[Message], tokenizer: Any = TOKENIZER, **options: A
 
 
 def learned(example: Example, tokenizer: Any = TOKENIZER) -> list[str]:
-    return [words for words, is_learned in marked(tokenizer, example) if is_learned]
+    return [run.text for run in marked(tokenizer, example) if run.is_learned]
+
+
+def runs(example: Example, tokenizer: Any = TOKENIZER) -> list[tuple[str, bool]]:
+    return [(run.text, run.is_learned) for run in marked(tokenizer, example)]
 
 
 def test_all_assistant_turns_and_their_stop_tokens_are_learned_and_nothing_else() -> None:
     example = encode(chat("hi", "hello", "why?", "so."))
-    assert marked(TOKENIZER, example) == [
+    assert runs(example) == [
         ("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n", False),
         ("hello<|im_end|>", True),
         ("\n<|im_start|>user\nwhy?<|im_end|>\n<|im_start|>assistant\n", False),
@@ -149,7 +153,7 @@ def test_a_chat_without_an_assistant_is_refused() -> None:
 def test_the_plain_template_has_its_stop_token_learned() -> None:
     tokenizer = tiny.make_tokenizer(chat_template=chat_template.PLAIN)
     example = encode(chat("hi", "hello", "why?", "so."), tokenizer)
-    assert marked(tokenizer, example) == [
+    assert runs(example, tokenizer) == [
         ("User: hi\nAssistant:", False),
         (" hello<|im_end|>", True),
         ("\nUser: why?\nAssistant:", False),

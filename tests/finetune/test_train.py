@@ -17,12 +17,12 @@ from torch import Tensor
 
 from finetune import adapter as adapters
 from finetune import train as training
-from finetune import trainers, watch
+from finetune import trainers
 from finetune.config import AdapterConfig, TrainConfig
 from finetune.encoding import Example, collate, weigh_classes
 from finetune.errors import InputError, IntegrityError
 from finetune.loss import classification_losses, lm_losses
-from finetune.train import StepInfo, StepRule, TrainResult, last_checkpoint, plain_schedule, train
+from finetune.train import StepInfo, StepRule, TrainResult, plain_schedule, train
 from tests import tiny
 
 ADAPTER = AdapterConfig(rank=4, alpha=8.0, targets=("q_proj", "v_proj"))
@@ -387,39 +387,3 @@ def test_a_rule_decides_on_the_rows_of_a_batch_and_on_the_step(
     assert seen == [[3, 3], [0, 0], [2, 2]]
     assert set(sizes) == {1}
     assert result.num_steps == 3
-
-
-# what is resumed from
-
-
-def _checkpoint(folder: Path, step: int, state: str | None) -> Path:
-    made = folder / f"checkpoint-{step}"
-    made.mkdir(parents=True)
-    (made / "adapter_model.safetensors").write_bytes(b"weights")
-    if state is not None:
-        (made / "trainer_state.json").write_text(state)
-    return made
-
-
-def test_the_newest_whole_checkpoint_is_resumed_and_a_torn_one_removed(tmp_path: Path) -> None:
-    assert last_checkpoint(tmp_path / "none") is None
-    _checkpoint(tmp_path, 9, '{"global_step": 9}')
-    whole = _checkpoint(tmp_path, 10, '{"global_step": 10}')
-    torn = [
-        _checkpoint(tmp_path, 11, None),
-        _checkpoint(tmp_path, 12, ""),
-        _checkpoint(tmp_path, 13, '{"global_step": 1'),
-        _checkpoint(tmp_path, 14, "{}"),
-    ]
-    assert last_checkpoint(tmp_path) == whole
-    assert not any(path.exists() for path in torn)
-    assert (tmp_path / "checkpoint-9").exists()
-
-
-def test_the_lines_after_the_checkpoint_and_a_torn_line_are_dropped(tmp_path: Path) -> None:
-    log = tmp_path / "training.jsonl"
-    log.write_text('{"step": 1, "loss": 2}\n{"step": 2, "loss": 1}\n{"step": 3, "loss": 1}\n{"ste')
-    watch._keep_lines_up_to(log, 2)
-    assert log.read_text() == '{"step": 1, "loss": 2}\n{"step": 2, "loss": 1}\n'
-    watch._keep_lines_up_to(tmp_path / "new.jsonl", 0)
-    assert (tmp_path / "new.jsonl").read_text() == ""

@@ -18,6 +18,7 @@ import pytest
 from finetune import adapter as adapters
 from finetune import checkpoint as checkpoints
 from finetune.config import AdapterConfig
+from finetune.quantization import VERSION, Quantization
 from tests import tiny
 from tests.cli import ROOT, assay_here
 
@@ -50,11 +51,17 @@ def make_adapter(
     is_idle: bool = False,
     quantization: str = "none",
     dtype: str = "float32",
+    version: int = VERSION,
 ) -> Path:
     """Write an adapter with random factors, or one whose update is zero."""
     import torch
 
-    base = tiny.load_base(base_folder, quantization, dtype=dtype)
+    base = checkpoints.load(
+        base_folder,
+        quantization=quantization,  # type: ignore[arg-type]
+        dtype=getattr(torch, dtype),
+        held_as=Quantization(quantization, compute_dtype=dtype, version=version),  # type: ignore[arg-type]
+    )
     model = adapters.inject(base, AdapterConfig(rank=4, alpha=8.0))
     torch.manual_seed(seed)
     if not is_idle:
@@ -131,6 +138,31 @@ def test_an_adapter_of_a_4_bit_base_is_asked_on_it_as_it_was_trained(
         target = json.loads((folder / "scores" / name / "report.json").read_text())["target"]
         assert (target["quantization"], target["dtype"]) == ("nf4", "bfloat16")
     assert samples_of(folder / "scores" / "a") != samples_of(folder / "scores" / "base")
+
+
+def test_adapters_of_both_versions_of_4_bit_codes_are_asked_each_on_its_own(
+    folder: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seed, version in (("old", 1, 1), ("new", 1, VERSION), ("old2", 2, 1)):
+        options: Any = {"seed": seed, "quantization": "nf4", "version": version}
+        make_adapter(tiny_base, folder / name, **options)
+        record = json.loads((folder / name / "assay.json").read_text())
+        if version == 1:  # which no record of it says
+            del record["quantization"]["version"]
+            (folder / name / "assay.json").write_text(json.dumps(record))
+    loads: list[int] = []
+    true_load = checkpoints.load
+
+    def load(path: Path, **more: Any) -> Any:
+        base = true_load(path, **more)
+        loads.append(base.quantization.version)
+        return base
+
+    monkeypatch.setattr(checkpoints, "load", load)
+    done = ask(folder, "old", "new", "old2")
+    assert done.code == 0, done.err
+    assert sorted(loads) == [1, VERSION]
+    assert sorted(done.json()) == ["base", "base-2", "new", "old", "old2"]
 
 
 def test_an_adapter_that_changes_nothing_is_refused(folder: Path, tiny_base: Path) -> None:

@@ -142,10 +142,12 @@ def test_a_damaged_record_of_a_merge_is_no_proof_and_no_crash(
     folder, run = copied(finished, tmp_path)
     path = run / "merged" / "merge.json"
     whole = json.loads(path.read_text())
-    path.write_text(json.dumps({k: v for k, v in whole.items() if k != "identity"}))
-    done = assay_here("merge", run, folder=folder)
-    assert (done.code, "was changed since" in done.said) == (exits.INTEGRITY, True)
-    path.write_text(json.dumps({k: v for k, v in whole.items() if k != "adapter"}))
+    for lacking in ("identity", "adapter"):
+        path.write_text(json.dumps({k: v for k, v in whole.items() if k != lacking}))
+        done = assay_here("merge", run, folder=folder)
+        told = f"{lacking}: Field required" in done.said and "remove the folder" in done.said
+        assert (done.code, told) == (exits.INPUT, True)
+    path.write_text(json.dumps(whole | {"adapter": "sha256:1"}))
     assert assay_here("merge", run, folder=folder).code == 0, "it is merged anew"
     done = assay_here("merge", ".", "--into", "original", folder=run)
     assert done.code == 0, done.err
@@ -157,4 +159,4 @@ def test_a_hostile_adapter_is_not_evaluated(finished: Path, tmp_path: Path) -> N
     values = json.loads(settings.read_text()) | {"target_modules": "(a|a|a*)*" * 30}
     settings.write_text(json.dumps(values))
     done = assay_here("eval", run, folder=folder)
-    assert (done.code, "never run" in done.said) == (exits.INTEGRITY, True)
+    assert (done.code, "adapter: adapter/, its files" in done.said) == (exits.INTEGRITY, True)

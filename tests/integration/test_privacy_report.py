@@ -16,7 +16,7 @@ from privacy.ledger import verify
 from privacy.report import FIELDS, PrivacyReport
 from recipes import config
 from recipes.privacy_page import gaps, render
-from recipes.release.facts import public_recipe
+from recipes.public_recipe import public_recipe
 from tests.cli import assay_here, rows_of, write_recipe, write_rows
 
 pytestmark = pytest.mark.slow

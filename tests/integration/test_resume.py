@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune.train import last_checkpoint
+from finetune.resume import newest_whole
 from tests.integration.train_slowly import NUM_STEPS, train_it
 
 ROOT = Path(__file__).parents[2]
@@ -67,8 +67,7 @@ def test_a_killed_run_ends_with_the_same_adapter_bit_for_bit(
     with started(tiny_base, cut, head, hold_at=7) as process:
         _kill_after(process, cut, 6)
     assert not (cut / "adapter").exists()
-    checkpoint = last_checkpoint(cut / "checkpoints")
-    assert checkpoint is not None
+    assert newest_whole(cut / "checkpoints", has_random_state=True).checkpoint is not None
 
     # what a kill in the middle of the next save would have left
     torn = cut / "checkpoints" / f"checkpoint-{NUM_STEPS + 1}"

@@ -81,10 +81,10 @@ def test_a_right_merge_is_proved_and_the_proof_kept(
 
 
 @pytest.mark.parametrize("stored", [torch.float32, torch.float16])
-def test_a_base_of_another_type_than_the_one_it_is_quantised_from_is_proved_too(
+def test_a_base_of_another_type_than_the_one_it_is_computed_in_is_proved_too(
     tiny_base: Path, tmp_path: Path, stored: torch.dtype
 ) -> None:
-    """Its 4-bit codes are of the numbers rounded to bfloat16, not of those in the file."""
+    """Its 4-bit codes are of the file's own numbers, whatever training computes in."""
     base = shutil.copytree(tiny_base, tmp_path / "base")
     tensors = load_file(base / "model.safetensors")
     generator = torch.Generator().manual_seed(0)
@@ -183,8 +183,8 @@ def swapped(monkeypatch: pytest.MonkeyPatch) -> None:
 def louder(monkeypatch: pytest.MonkeyPatch) -> None:
     right = stream.nf4_round_trip
 
-    def round_trip(weight: Tensor) -> tuple[Tensor, str]:
-        found, codes = right(weight)
+    def round_trip(*layer: Any) -> tuple[Tensor, str]:
+        found, codes = right(*layer)
         return found * 1.01, codes
 
     monkeypatch.setattr(stream, "nf4_round_trip", round_trip)

@@ -4,14 +4,17 @@ import dataclasses
 import json
 import multiprocessing
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from privacy import accountant
-from privacy.budget import Account, Witness, read, reserve
-from privacy.errors import BudgetSpent, LedgerError
+from privacy import accountant, budget
+from privacy.budget import Account, Witness, check, read, reserve
+from privacy.errors import BudgetSpent, LedgerError, PrivacyError
 from privacy.ledger import Ledger
 from privacy.plan import BudgetConfig, DPPlan
 
@@ -114,6 +117,34 @@ def test_two_runs_at_once_cannot_both_take_what_is_left(path: Path, plan: DPPlan
         taken = pool.starmap(_reserve_one, [(path, plan, limit, run) for run in "ab"])
     assert sorted(taken) == [False, True]
     assert len(read(path).reservations) == 1
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from privacy import budget
+with budget._locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_run_that_keeps_the_account_to_itself_is_named_and_its_lock_ends_with_it(
+    path: Path, plan: DPPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "_MOST_SECONDS", 0.1)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(PrivacyError, match=rf"{path}.*process {other.pid} on .*since 20"):
+            reserve(path, config(path, 30), plan, run="a", name="a", data="sha256:d")
+        assert not path.exists()
+        other.kill()
+        other.wait()
+    reserve(path, config(path, 30), plan, run="a", name="a", data="sha256:d")
+    assert list(path.parent.glob("*.holder")) == []
 
 
 def test_runs_that_protect_another_unit_do_not_add_up(path: Path, plan: DPPlan) -> None:
@@ -253,3 +284,56 @@ def test_an_account_that_is_taken_away_stops_the_run(
     reserve(path, config(path, 100), plan, run="b", name="b", data="sha256:d")
     with pytest.raises(LedgerError, match="this run is not on"):
         ledger.charge(1)
+
+
+# looking before anything is written
+
+
+def test_looking_at_an_account_writes_nothing(path: Path, plan: DPPlan) -> None:
+    how: dict[str, Any] = {"name": "a", "data": "sha256:d"}
+    check(path, config(path, 100), plan, lines=["a"], **how)
+    assert not path.exists()
+    reserve(path, config(path, 100), plan, run="a", **how)
+    before = path.read_bytes()
+    for run in "ab":
+        check(path, config(path, 100), plan, lines=[run], **how)
+    assert path.read_bytes() == before
+
+
+def test_what_would_be_refused_is_refused_before(path: Path, tmp_path: Path, plan: DPPlan) -> None:
+    how: dict[str, Any] = {"name": "a", "data": "sha256:d"}
+    with pytest.raises(BudgetSpent, match="0 runs have spent"):
+        check(path, config(path, 0.01), plan, lines=["a"], **how)
+    with pytest.raises(BudgetSpent):
+        reserve(path, config(path, 0.01), plan, run="a", **how)
+    assert not path.exists()
+    with pytest.raises(LedgerError, match="this run has charged 2 steps"):
+        check(path, config(path, 100), plan, lines=["a", "b", "c"], **how)
+
+    ledger = opened(path, tmp_path / "a", plan)
+    ledger.charge(1)
+    with pytest.raises(LedgerError, match="does not change"):
+        check(path, config(path, 99), plan, lines=ledger.lines, **how)
+    of_people = dataclasses.replace(plan, unit="customer")
+    with pytest.raises(LedgerError, match="protects one customer"):
+        check(path, config(path, 100), of_people, lines=["b"], **how)
+    with pytest.raises(LedgerError, match="does not hold: a copy"):
+        check(path, config(path, 100), plan, lines=ledger.lines[:1], **how)
+    check(path, config(path, 100), plan, lines=ledger.lines, **how)
+
+
+def test_a_ledger_is_begun_when_its_run_fits_and_before_it_is_on_the_account(
+    path: Path, plan: DPPlan
+) -> None:
+    seen: list[bool] = []
+    how: dict[str, Any] = {"name": "a", "data": "sha256:d"}
+    for _ in range(2):  # the second is of a run that goes on, whose ledger is there
+        reserve(
+            path, config(path, 100), plan, run="a", **how,
+            before_writing=lambda: seen.append(path.exists()),
+        )  # fmt: skip
+    assert seen == [False]
+    with pytest.raises(BudgetSpent):
+        reserve(path.with_name("other"), config(path, 0.01), plan, run="b", **how,
+                before_writing=lambda: seen.append(True))  # fmt: skip
+    assert seen == [False]

@@ -76,17 +76,22 @@ def test_each_line_is_forced_to_the_disk_and_a_new_files_name_too(
     assert forced[2:] == [(path.stat().st_ino, path.stat().st_size)]
 
 
-def test_a_full_disk_stops_the_run_and_the_torn_line_is_found(
+def test_a_full_disk_stops_the_run_whose_ledger_stays_whole_and_goes_on(
     path: Path, plan: DPPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = begin(path, plan, charges=1)
     write = os.write
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", lambda file, line: write(file, line[:9]))
-        with pytest.raises(LedgerError, match="a part of a line only; is it full"):
+        with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
             ledger.charge(2)
-    with pytest.raises(LedgerError, match="line 3: torn"):
-        verify(path)
+        new = path.with_name("new.jsonl")
+        with pytest.raises(OSError, match=f"No space left on device: '{new}'"):
+            begin(new, plan)
+        assert not new.exists()
+    assert verify(path).steps_charged == 1
+    begin(path, plan).charge(2)
+    assert verify(path).steps_charged == 2
 
 
 @pytest.mark.parametrize(
@@ -352,3 +357,28 @@ def test_a_forged_line_that_lacks_a_key_is_refused(path: Path, plan: DPPlan, key
     chain.append(path, entry, ledger.head, path.stat().st_size)
     with pytest.raises(LedgerError, match="lacks what every ledger holds"):
         verify(path)
+
+
+# a ledger that is written with its first charge
+
+
+def test_a_deferred_ledger_is_no_file_before_its_first_charge(path: Path, plan: DPPlan) -> None:
+    ledger = Ledger.open(path, plan, data="sha256:d", is_private=True, is_deferred=True)
+    assert not path.exists()
+    assert (ledger.charged, ledger.remaining) == (0, plan.steps)
+    run = ledger.run
+    ledger.charge(1)
+    summary = verify(path)
+    assert summary.hashes == ledger.lines
+    assert summary.hashes[0] == run  # what an account was told before is what was written
+    again = Ledger.open(path, plan, data="sha256:d", is_private=True, is_deferred=True)
+    assert (again.run, again.charged) == (run, 1)
+
+
+def test_a_deferred_ledger_does_not_write_over_another_run(path: Path, plan: DPPlan) -> None:
+    late = Ledger.open(path, plan, data="sha256:d", is_private=True, is_deferred=True)
+    Ledger.open(path, plan, data="sha256:d", is_private=True)
+    before = path.read_bytes()
+    with pytest.raises(LedgerError, match="was begun by another run meanwhile"):
+        late.charge(1)
+    assert path.read_bytes() == before

@@ -82,6 +82,9 @@ class StandIn(Trainer):  # type: ignore[misc]
         supervised = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
         return Batch(({"input_ids": ids, "supervised": supervised},), len(lengths))
 
+    def in_memory(self, batch: Batch, attempt: Callable[[Batch], Any]) -> Any:
+        return attempt(batch)
+
     def get_train_dataloader(self) -> DataLoader[Any]:
         def to_batch(rows: list[int]) -> Batch:
             self.drawn.append(len(rows))
@@ -120,6 +123,7 @@ def make_run(tmp_path: Path, make_model: Model, make_a_plan: Plan) -> Callable[.
         schedule: Any = None,
         trainer_class: type[Any] = StandIn,
         callbacks: Sequence[Any] = (),
+        on_ready: Callable[[], None] = lambda: None,
         **settings: Any,
     ) -> Run:
         source = randomness or SeededRandomness(11)
@@ -142,7 +146,9 @@ def make_run(tmp_path: Path, make_model: Model, make_a_plan: Plan) -> Callable[.
             "dataloader_pin_memory": False,
             **settings,
         }
-        kind = private_trainer(trainer_class, plan=the_plan, ledger=ledger, randomness=source)
+        kind = private_trainer(
+            trainer_class, plan=the_plan, ledger=ledger, randomness=source, on_ready=on_ready
+        )
         trainer = kind(
             model=model or make_model(target_modules=["q_proj", "down_proj"]),
             args=TrainingArguments(**arguments),
@@ -392,6 +398,33 @@ def test_a_killed_run_goes_on_and_spends_no_more_than_planned(
     with pytest.raises(BudgetSpent):
         make_run(**settings).trainer.train()
     assert verify(run.ledger.path).steps_charged == 6
+
+
+def test_it_is_told_once_that_nothing_is_left_to_refuse_and_before_the_first_charge(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    charged: list[int] = []
+
+    def ready() -> None:
+        charged.append(verify(tmp_path / "ledger.jsonl").steps_charged)
+
+    settings = {"save_strategy": "steps", "save_steps": 3}
+    make_run(on_ready=ready, **settings).trainer.train()
+    assert charged == [0]
+    # a run that has no step left must not escape whoever keeps the account
+    make_run(on_ready=ready, **settings).trainer.train(str(tmp_path / "checkpoints/checkpoint-3"))
+    assert charged == [0, 3]
+
+
+def test_who_refuses_the_first_charge_ends_the_run_with_nothing_charged(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    def refuse() -> None:
+        raise BudgetSpent("the account has no room")
+
+    with pytest.raises(BudgetSpent, match="no room"):
+        make_run(on_ready=refuse).trainer.train()
+    assert verify(tmp_path / "ledger.jsonl").steps_charged == 0
 
 
 @pytest.mark.parametrize("harm", ["cut", "unstamped"])

@@ -24,16 +24,11 @@ from recipes.errors import DecisionVoid, GateRefused, InputError
 from recipes.files import write_json, write_text
 from tests.cli import flip_a_byte
 from tests.recipes.test_dsse import make_key
+from tests.recipes.whole import MERGE, RECORD
 
 CANDIDATE = "sha256:" + "ca" * 32
 DATA = "sha256:" + "da" * 32
 TODAY = date(2026, 11, 25)
-MERGE = {"proof": {"mean_kl_nats": 1e-5}}
-RECORD = {
-    "base": {"identity": "sha256:0"},
-    "data": {"fingerprint": "sha256:1"},
-    "is_private": False,
-}
 
 
 def write_results(folder: Path, kind: Any, right: int) -> Report:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from recipes.errors import InputError
-from recipes.files import locked, read_json, write_json, write_text
+from recipes.files import read_json, write_json, write_text
+from recipes.locks import locked
 
 
 def names_in(folder: Path) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from recipes import pipeline
 from recipes.console import Narrator
 from recipes.errors import InputError
-from recipes.files import locked
+from recipes.locks import locked
 from recipes.run import open_run
 from tests.recipes.release.folders import make_run
 

@@ -16,6 +16,7 @@ from recipes.files import write_json
 from recipes.run import RECORD, Run
 from tests import tiny
 from tests.cli import write_recipe
+from tests.recipes import whole
 
 BASE: Any = SimpleNamespace(tokenizer=tiny.make_tokenizer())  # all that planting asks of a base
 
@@ -29,7 +30,8 @@ def begun(folder: Path, kind: str = "chat", **sections: Any) -> tuple[Run, domai
 
 def declare(run: Run, planted: planting.Planted) -> None:
     """Write the record as training does."""
-    write_json(run.folder / RECORD, {"source": str(run.source), "canaries": planted.declare()})
+    said = {"source": str(run.source), "canaries": planted.declare()}
+    write_json(run.folder / RECORD, whole.RECORD | said)
 
 
 @pytest.mark.parametrize("kind", ["chat", "qa", "classification"])

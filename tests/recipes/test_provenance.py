@@ -1,11 +1,14 @@
-"""The record names the commit that ran, and no other."""
+"""The record names the commit that ran, and no other; and the machine, as far as it is known."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
+import torch
 
 from recipes import provenance
 
@@ -51,3 +54,25 @@ def test_a_package_inside_another_repository_is_not_of_its_commit(
 def test_without_git_there_is_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(checkout))
     assert provenance.commit() is None
+
+
+def test_a_machine_says_with_how_many_threads_it_computes() -> None:
+    torch.set_num_threads(1)
+    found = provenance.machine()
+    assert found["threads"] == 1
+    assert found["cores"] >= 1
+
+
+def test_a_machine_that_hides_its_memory_has_none_in_its_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def hidden(*_: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "/proc/meminfo")
+
+    monkeypatch.setattr(psutil, "virtual_memory", hidden)
+    known = provenance.machine()["memory_gb"]
+    assert known is None or known > 0  # the C library may know it
+    monkeypatch.setattr(os, "sysconf", hidden)
+    assert provenance.machine()["memory_gb"] is None
+    assert provenance.memory_text(provenance.machine()) == "unknown memory"
+    assert provenance.memory_text({"memory_gb": 8.2}) == "8.2 GB"

@@ -12,7 +12,7 @@ from recipes.data.chats.faults import Faults
 from recipes.data.chats.marks import MARKS
 from recipes.data.chats.reasoning import KEYS as REASONING_KEYS
 from recipes.data.chats.turns import ROLES
-from recipes.data.rows import Row, RowError, get_column
+from recipes.data.rows import Row, RowError, get_column, missing
 
 _COLUMNS = (
     "messages",
@@ -106,8 +106,7 @@ def read_layout(
         used = REASONING_KEYS
     else:
         _refuse_preference(row, faults)
-        get_column(row, "messages", columns, kind=list)  # says what the row has instead
-        raise AssertionError("a missing column is refused")  # pragma: no cover
+        raise missing(row, columns, ("messages", "conversations", "prompt", "instruction"))
     _note_unused(values, {*used, *columns.values()}, faults)
     system = values.get(columns.get("system", "system"))
     if not isinstance(system, str | None) and system == system:

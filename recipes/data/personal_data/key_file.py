@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
-from recipes.data.personal_data.kinds import PLACEHOLDER
+from finetune import scratch as scratches
 from recipes.errors import InputError
 
 FORMAT = "assay personal data key"
@@ -29,7 +29,7 @@ def write(path: Path, originals: Mapping[str, Sequence[str]], runs: Path | None 
             such a key, or the key of other data.
     """
     target = path.resolve()
-    _refuse_runs(target, runs)
+    refuse_runs(target, runs, "data.personal_data_key")
     if target.exists():
         before = read(target)
         changed = [name for name in before if tuple(originals.get(name, ())) != before[name]]
@@ -45,11 +45,16 @@ def write(path: Path, originals: Mapping[str, Sequence[str]], runs: Path | None 
         "schema": 1,
         "placeholders": {k: list(v) for k, v in originals.items()},
     }
-    _write_private(target, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    with open_private(target) as stream:
+        stream.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def read(path: Path) -> dict[str, tuple[str, ...]]:
+def read(path: Path, setting: str = "data.personal_data_key") -> dict[str, tuple[str, ...]]:
     """Return the originals of each placeholder.
+
+    Args:
+        path: of the key.
+        setting: that names it, for messages.
 
     Raises:
         InputError: if the file is missing or is not such a key.
@@ -60,29 +65,25 @@ def read(path: Path) -> dict[str, tuple[str, ...]]:
             raise KeyError
         return {str(name): tuple(map(str, of)) for name, of in content["placeholders"].items()}
     except FileNotFoundError:
-        raise InputError(f"data.personal_data_key: {path} is missing") from None
+        raise InputError(f"{setting}: {path} is missing") from None
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         raise InputError(
-            f"data.personal_data_key: {path} is not a key file of personal data, so it is not "
-            "overwritten; name another file"
+            f"{setting}: {path} is not a key file of personal data, so it is not overwritten; "
+            "name another file"
         ) from None
 
 
-def restore(text: str, originals: Mapping[str, Sequence[str]]) -> str:
-    """Return a text with placeholders replaced by the first spelling they stand for.
+def refuse_runs(target: Path, runs: Path | None, setting: str) -> None:
+    """Refuse a path for personal data that is in a run folder or a folder of runs.
 
-    Example:
-        >>> restore("mail <EMAIL_1>", {"<EMAIL_1>": ["a@example.com"]})
-        'mail a@example.com'
+    Args:
+        target: absolute, links followed.
+        runs: the folder of the runs, where it is known.
+        setting: that names the path, for the message.
+
+    Raises:
+        InputError: if it is refused.
     """
-
-    def original(match: re.Match[str]) -> str:
-        return originals[match.group()][0] if match.group() in originals else match.group()
-
-    return PLACEHOLDER.sub(original, text)
-
-
-def _refuse_runs(target: Path, runs: Path | None) -> None:
     for folder in target.parents:
         is_run = any((folder / name).is_file() for name in RUN_FILES)
         holds_runs = folder.name == "runs" or (runs is not None and folder == runs.resolve())
@@ -90,20 +91,18 @@ def _refuse_runs(target: Path, runs: Path | None) -> None:
             holds_runs = holds_runs or any(folder.glob(f"*/{RUN_FILES[0]}"))
         if is_run or holds_runs:
             raise InputError(
-                f"data.personal_data_key: {target} is in {folder}, where runs are kept; a run "
-                "folder is passed on, so the key must be elsewhere"
+                f"{setting}: {target} is in {folder}, where runs are kept; a run folder is passed "
+                "on, so personal data must be elsewhere"
             )
 
 
-def _write_private(target: Path, text: str) -> None:
-    """Write a file at once; ``mkstemp`` makes it readable by the user alone."""
-    descriptor, scratch = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
+@contextmanager
+def open_private(target: Path) -> Iterator[TextIO]:
+    """Open a file that is put in its place at the end, readable by the user alone."""
+    with scratches.beside(target) as scratch:
+        scratch.touch(mode=0o600)
+        with scratch.open("w", encoding="utf-8", newline="") as stream:
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        Path(scratch).replace(target)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
+        scratch.replace(target)

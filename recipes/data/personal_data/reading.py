@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,11 @@ class PersonalDataReader:
         masked: dict[Kind, Action] = dict.fromkeys(self._not_in_ids, "redact")
         self._mask = Redactor(masked)
 
+    def read_too(self, columns: Iterable[str]) -> None:
+        """Search these columns too, where it is not all of them."""
+        if self._texts is not None:
+            self._texts |= frozenset(columns)
+
     def clean(self, row: Row) -> tuple[Row, Cleaned]:
         """Return a row after redaction, and what was found in it.
 
@@ -126,10 +131,11 @@ class PersonalDataReader:
             text = f"{one.kind.value} in column {one.column!r}: {one.count:,}"
             findings.note(catalog.PERSONAL_DATA, text)
         if errors:
-            kinds = ", ".join(
-                f"{kind}: redact" for kind in dict.fromkeys(one.kind for one in errors)
-            )
-            findings.note(catalog.PERSONAL_DATA, f"data.personal_data: {{{kinds}}}")
+            setting = self._config.personal_data
+            wanted = dict(setting) if isinstance(setting, dict) else {}
+            wanted |= {one.kind.value: "redact" for one in errors}
+            pairs = (f"  {kind}: {action}" for kind, action in wanted.items())
+            findings.paste(catalog.PERSONAL_DATA, "\n".join(["personal_data:", *pairs]))
             if model_name() is None:
                 findings.note(catalog.PERSONAL_DATA, _NAMES_NOT_SEARCHED)
         path = self._config.personal_data_key

@@ -4,9 +4,10 @@
 What was detected (encoding, delimiter, sheet, header) is returned as a `FileRead`.
 """
 
+from recipes.data.readers.faults import UnreadableFile
 from recipes.data.readers.file_read import FileRead
-from recipes.data.readers.kinds import KINDS, has_header
+from recipes.data.readers.kinds import KINDS
 from recipes.data.readers.reading import read_rows
 from recipes.data.readers.sources import files_of
 
-__all__ = ["KINDS", "FileRead", "files_of", "has_header", "read_rows"]
+__all__ = ["KINDS", "FileRead", "UnreadableFile", "files_of", "read_rows"]

@@ -17,8 +17,9 @@ from typing import Any
 from recipes.config import DataConfig
 from recipes.data.catalog import UNUSABLE_ROW
 from recipes.data.findings import Findings
+from recipes.data.readers.faults import UnreadableFile
 from recipes.data.readers.file_read import FileRead, OpenedFile
-from recipes.data.readers.headers import column_names
+from recipes.data.readers.headers import column_names, table_row
 from recipes.data.readers.kinds import kind_of
 from recipes.data.rows import Row
 from recipes.errors import InputError
@@ -33,19 +34,24 @@ def open_arrow(path: Path, config: DataConfig, findings: Findings) -> OpenedFile
     """Open a Parquet file, or an Arrow file in its file or its stream format.
 
     Raises:
-        InputError: if it is neither, or damaged.
+        UnreadableFile: if it is neither, or damaged.
     """
     del config
     with path.open("rb") as stream:
         magic = _MAGIC.get(stream.read(4), "stream")
     if magic == "feather 1":
-        raise InputError(f"{path}: Feather version 1 is not read; write it as version 2 or Parquet")
+        raise UnreadableFile(
+            path, "Feather version 1 is not read; write it as version 2 or Parquet"
+        )
     with _Damage(path):
         schema, batches = _open(path, magic)
-        names = column_names(schema.names, str(path))
+        names = column_names(schema.names, str(path), findings)
         converters = [_converter(kind) for kind in schema.types]
-    read = FileRead(str(path), "parquet" if magic == "parquet" else "arrow", columns=tuple(names))
-    return OpenedFile(read, _rows(path, schema.names, converters, batches, findings))
+    read = FileRead(
+        str(path), "parquet" if magic == "parquet" else "arrow", columns=tuple(filter(None, names))
+    )
+    names += [""] * (len(schema.names) - len(names))  # those without a name, after the last
+    return OpenedFile(read, _rows(path, names, converters, batches, findings))
 
 
 class _Damage:
@@ -64,7 +70,7 @@ class _Damage:
         if isinstance(error, kinds) and not isinstance(error, InputError):
             what = kind_of(self._path)
             why = type(error).__name__  # its message may quote what the file holds
-            raise InputError(f"{self._path}: not a readable .{what} file ({why})") from None
+            raise UnreadableFile(self._path, f"not a readable .{what} file ({why})") from None
 
 
 def _open(path: Path, magic: str) -> tuple[Any, Iterator[Any]]:
@@ -109,7 +115,7 @@ def _rows(
                     why = f"column {column!r}: a value that Python cannot hold, such as a far date"
                     findings.add(UNUSABLE_ROW, place, why)
                 else:
-                    yield Row(place, dict(zip(names, cells, strict=True)))
+                    yield Row(place, table_row(names, cells))
 
 
 _UNREADABLE = object()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections import Counter
 from collections.abc import Collection, Sequence, Set
 from typing import TypeVar
 
 from recipes.config import DataConfig
-from recipes.data.catalog import LINES_ABOVE_HEADER
+from recipes.data.catalog import DOUBLED_COLUMN, LINES_ABOVE_HEADER
 from recipes.data.findings import Findings
-from recipes.errors import InputError
 
 NUM_LOOKED_AT = 20
 """Rows among which the header is looked for."""
@@ -54,20 +52,32 @@ def wanted_columns(config: DataConfig) -> Set[str]:
     return given | (_USUAL - {*config.columns})
 
 
-def column_names(cells: Sequence[object], place: str) -> list[str]:
+def column_names(cells: Sequence[object], place: str, findings: Findings) -> list[str]:
     """Return the names that a header row gives, trimmed, without the empty ones after the last.
 
-    A column without a name within the header is named ``""``; it is not read.
-
-    Raises:
-        InputError: if a name is there twice.
+    A column without a name within the header is named ``""``; it is not read. So is one whose name
+    is there before it, which becomes a finding.
     """
     names = ["" if cell is None else str(cell).strip() for cell in cells]
     while names and not names[-1]:
         names.pop()
-    if twice := [name for name, count in Counter(names).items() if name and count > 1]:
-        raise InputError(f"{place}: the header names {twice} more than once")
-    return names
+    numbers: dict[str, list[int]] = {}
+    for number, name in enumerate(names, 1):
+        numbers.setdefault(name, []).append(number)
+    for name, found in numbers.items():
+        if name and len(found) > 1:
+            listed = ", ".join(map(str, found))
+            findings.add(DOUBLED_COLUMN, place, f"columns {listed} are named {shown_name(name)}")
+    return [name if number == numbers[name][0] else "" for number, name in enumerate(names, 1)]
+
+
+def shown_name(name: str) -> str:
+    """Return a column's name for a message, cut: where a header is missing, it is text of a row."""
+    return repr(name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}...")
+
+
+_LONGEST_NAME = 30
+"""Characters of a name that are shown."""
 
 
 HEADER_AGAIN = "repeats the names of the columns, as where files were joined"

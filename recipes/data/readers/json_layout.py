@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from recipes.config import DataConfig
+from recipes.data.readers.faults import UnreadableFile
 from recipes.data.readers.headers import wanted_columns
 from recipes.data.readers.json_text import JsonFault, JsonText
 from recipes.data.readers.text import Lines, Text
-from recipes.errors import InputError, nearest
+from recipes.errors import nearest
 
 Kind = Literal["lines", "values", "array", "under", "by-id", "columns", "split", "squad", "one"]
 
@@ -54,7 +55,7 @@ def find_layout(path: Path, codec: str, config: DataConfig) -> Layout:
     """Return how a file arranges its rows.
 
     Raises:
-        InputError: if it is not JSON, or has no rows or several candidates for them.
+        UnreadableFile: if it is not JSON, or has no rows or several candidates for them.
     """
     is_lines = ".json" not in [suffix.lower() for suffix in path.suffixes[-2:]]
     try:
@@ -71,7 +72,7 @@ def find_layout(path: Path, codec: str, config: DataConfig) -> Layout:
     except JsonFault as fault:
         if _has_object_lines(path, codec) or (is_lines and fault.line == 1):
             return Layout("lines")
-        raise InputError(f"{path}:{fault.line}: not valid JSON: {fault}") from None
+        raise UnreadableFile(f"{path}:{fault.line}", f"not valid JSON: {fault}") from None
     if found.is_followed:
         return Layout("lines" if found.is_a_line else "values")
     if is_lines and found.is_a_line and config.rows_key is None:
@@ -82,9 +83,10 @@ def find_layout(path: Path, codec: str, config: DataConfig) -> Layout:
 def _array_layout(path: Path, json_text: JsonText) -> Layout:
     for _ in json_text.items():
         if json_text.peek() == "[":
-            raise InputError(
-                f"{path}: its rows are lists without column names (pandas orient='values'); write "
-                "it with orient='records'"
+            raise UnreadableFile(
+                path,
+                "its rows are lists without column names (pandas orient='values'); write "
+                "it with orient='records'",
             )
         break
     return Layout("array")
@@ -166,9 +168,10 @@ def _document_layout(path: Path, found: _Survey, config: DataConfig) -> Layout:
         if shape in ("objects", "empty"):
             return Layout("under", config.rows_key)
         why = "is no list of objects" if shape is not None else "is not in it"
-        raise InputError(
-            f"{path}: data.rows_key: {config.rows_key!r} {why}; "
-            + (nearest(config.rows_key, _lists(shapes)) or f"its keys are {_listed(shapes)}")
+        raise UnreadableFile(
+            path,
+            f"data.rows_key: {config.rows_key!r} {why}; "
+            + (nearest(config.rows_key, _lists(shapes)) or f"its keys are {_listed(shapes)}"),
         )
     if found.is_squad:
         return Layout("squad", "data")
@@ -178,8 +181,8 @@ def _document_layout(path: Path, found: _Survey, config: DataConfig) -> Layout:
         return Layout("one")
     if lists := _lists(shapes):
         if len(lists) > 1:
-            raise InputError(
-                f"{path}: rows may be under {_listed(lists)}; choose with data.rows_key: NAME"
+            raise UnreadableFile(
+                path, f"rows may be under {_listed(lists)}; choose with data.rows_key: NAME"
             )
         return Layout("under", lists[0])
     if shapes and found.are_all_objects:
@@ -187,9 +190,10 @@ def _document_layout(path: Path, found: _Survey, config: DataConfig) -> Layout:
         return Layout("columns" if _are_columns(shapes, found.inner, wanted) else "by-id")
     if empty := [key for key, shape in shapes.items() if shape == "empty"]:
         return Layout("under", empty[0])
-    raise InputError(
-        f"{path}: wanted a JSON array of objects, an object per line, rows under one key, objects "
-        f"by id, or the SQuAD format; found an object with the keys {_listed(shapes) or 'none'}"
+    raise UnreadableFile(
+        path,
+        f"wanted a JSON array of objects, an object per line, rows under one key, objects "
+        f"by id, or the SQuAD format; found an object with the keys {_listed(shapes) or 'none'}",
     )
 
 

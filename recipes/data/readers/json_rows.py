@@ -16,20 +16,20 @@ from recipes.data.findings import Findings
 from recipes.data.readers import squad
 from recipes.data.readers.compression import compression_of
 from recipes.data.readers.encodings import display_name, encoding_of
+from recipes.data.readers.faults import UnreadableFile
 from recipes.data.readers.file_read import FileRead, OpenedFile
 from recipes.data.readers.json_layout import Layout, find_layout
 from recipes.data.readers.json_lines import checked_row, line_rows
 from recipes.data.readers.json_text import JsonFault, JsonText
 from recipes.data.readers.text import Text
 from recipes.data.rows import Row, RowError
-from recipes.errors import InputError
 
 
 def open_json(path: Path, config: DataConfig, findings: Findings) -> OpenedFile:
     """Open a JSON file of whatever arrangement; its suffix decides only what nothing else does.
 
     Raises:
-        InputError: if it is not JSON, or has no rows or several candidates for them.
+        UnreadableFile: if it is not JSON, or has no rows or several candidates for them.
     """
     codec = encoding_of(path, config.encoding)
     layout = find_layout(path, codec, config)
@@ -66,7 +66,7 @@ def _document_rows(path: Path, codec: str, layout: Layout, findings: Findings) -
                 case _:
                     yield from reader.under(layout.key, lambda: reader.split(layout.columns))
         except JsonFault as fault:
-            raise InputError(f"{path}:{fault.line}: not valid JSON: {fault}") from None
+            raise UnreadableFile(f"{path}:{fault.line}", f"not valid JSON: {fault}") from None
 
 
 class _Reader:
@@ -131,7 +131,9 @@ class _Reader:
         for key in self.at.members():
             column = self.value(f"{self.path}[{key[:30]!r}]")
             if key in columns or not isinstance(column, dict):
-                raise InputError(f"{self.path}: the column {key[:30]!r} is there twice or damaged")
+                raise UnreadableFile(
+                    self.path, f"the column {key[:30]!r} is there twice or damaged"
+                )
             columns[key] = column
         names = dict.fromkeys(name for column in columns.values() for name in column)
         for index, name in enumerate(names):
@@ -166,7 +168,7 @@ class _Reader:
             else:
                 self.at.value(skip=True)
                 if key == wanted:
-                    raise InputError(f"{self.path}: the key {key[:30]!r} appears twice")
+                    raise UnreadableFile(self.path, f"the key {key[:30]!r} appears twice")
 
     def refuse_rest(self) -> None:
         """Raise if anything follows the position."""

@@ -65,8 +65,3 @@ def format_of(path: Path) -> Format:
 
 _BEFORE_JSON = b"\xef\xbb\xbf\xff\xfe \t\r\n"
 """Byte order marks and blanks."""
-
-
-def has_header(path: Path) -> bool:
-    """Return whether all rows of a file have the same columns."""
-    return format_of(path) != "json"

@@ -9,10 +9,10 @@ from pathlib import Path
 from recipes.config import DataConfig
 from recipes.data.findings import Findings
 from recipes.data.readers.compression import DAMAGED, open_binary
+from recipes.data.readers.faults import UnreadableFile
 from recipes.data.readers.file_read import FileRead, OpenedFile
-from recipes.data.readers.kinds import Format, format_of
+from recipes.data.readers.kinds import Format, format_of, kind_of
 from recipes.data.rows import Row
-from recipes.errors import InputError
 
 
 def read_rows(
@@ -28,30 +28,35 @@ def read_rows(
         config: how it is read where that is not to be detected.
         findings: receives what is wrong.
         reads: receives how the file was read, before its first row; its number of rows is set
-            after the last.
+            after the last that is taken.
 
     Raises:
-        InputError: if the file as a whole cannot be read, or its kind is not known.
+        UnreadableFile: if the file cannot be read, or not to its end.
+        InputError: if its kind is not known, or a setting cannot be.
     """
     try:
         opened = _open(path, config, findings)
+        count, number = 0, len(reads or ())
         if reads is not None:
             reads.append(opened.read)
-        count = 0
-        for row in opened.rows:
-            count += 1
-            yield row
-        if reads is not None:
-            reads[-1] = replace(opened.read, num_rows=count)
+        try:
+            for row in opened.rows:
+                count += 1
+                yield row
+        finally:
+            if reads is not None:
+                reads[number] = replace(opened.read, num_rows=count)
     except UnicodeError:
-        raise InputError(f"{path}: not in the encoding it is read in; set data.encoding") from None
+        raise UnreadableFile(path, "not in the encoding it is read in; set data.encoding") from None
     except DAMAGED as error:
         why = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: cannot be read ({why})") from None
+        raise UnreadableFile(path, f"cannot be read ({why})") from None
 
 
 def _open(path: Path, config: DataConfig, findings: Findings) -> OpenedFile:
     form = format_of(path)
+    if path.stat().st_size == 0:
+        return OpenedFile(FileRead(str(path), kind_of(path)), iter(()))
     _refuse_other_content(path, form)
     match form:
         case "json":
@@ -75,9 +80,10 @@ def _refuse_other_content(path: Path, form: Format) -> None:
         start = stream.read(512)
     is_workbook = start.startswith(_WORKBOOKS)
     if form in ("json", "table") and is_workbook:
-        raise InputError(
-            f"{path}: not text, but a workbook or an archive; if it is a workbook, rename it to "
-            ".xlsx or .xls"
+        raise UnreadableFile(
+            path,
+            "not text, but a workbook or an archive; if it is a workbook, rename it to "
+            ".xlsx or .xls",
         )
     if form == "sheet" and not is_workbook:
         if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
@@ -86,4 +92,4 @@ def _refuse_other_content(path: Path, form: Format) -> None:
             what = "text; if it is a table, rename it to .csv"
         else:
             what = "it is damaged, or of another kind"
-        raise InputError(f"{path}: not a readable workbook: {what}")
+        raise UnreadableFile(path, f"not a readable workbook: {what}")

@@ -22,12 +22,12 @@ from recipes.config import DataConfig
 from recipes.data.catalog import CELL_ERROR, ROUNDED_NUMBER, UNUSABLE_ROW
 from recipes.data.findings import Findings
 from recipes.data.readers import headers
+from recipes.data.readers.faults import UnreadableFile
 from recipes.data.readers.file_read import FileRead, OpenedFile
 from recipes.data.readers.kinds import kind_of
 from recipes.data.readers.sheet_xml import SheetFacts, read_facts
 from recipes.data.readers.workbooks import open_sheet_of
 from recipes.data.rows import Row, plain_number
-from recipes.errors import InputError
 
 _MOST_CELLS = 100_000_000
 """Of a sheet's rectangle; calamine keeps all of it in memory, about 24 bytes a cell."""
@@ -40,14 +40,15 @@ def open_sheet(path: Path, config: DataConfig, findings: Findings) -> OpenedFile
     """Open one sheet of a workbook: `data.sheet`, else the first visible one with rows.
 
     Raises:
-        InputError: if the workbook cannot be read, or has no such sheet.
+        UnreadableFile: if the workbook cannot be read, or has no such sheet.
     """
     facts = read_facts(path)
     for name, fact in facts.items():
         if fact.num_cells > _MOST_CELLS:
-            raise InputError(
-                f"{path}: sheet {name!r} has a cell far away from the others, in row "
-                f"{fact.num_rows:,}, column {fact.num_columns:,}; delete what is beyond the table"
+            raise UnreadableFile(
+                path,
+                f"sheet {name!r} has a cell far away from the others, in row "
+                f"{fact.num_rows:,}, column {fact.num_columns:,}; delete what is beyond the table",
             )
     sheet = open_sheet_of(path, config.sheet)
     fact = facts.get(sheet.name, SheetFacts())
@@ -92,15 +93,15 @@ def _header(
     if wanted is not None:
         first = next((one for one in rows if one[0] >= wanted), None)
         if first is None or first[0] != wanted:
-            raise InputError(f"{path}: data.header_row is {wanted}, a row without cells")
-        return wanted, headers.column_names(first[1], f"{path}:{wanted}"), rows
+            raise UnreadableFile(path, f"data.header_row is {wanted}, a row without cells")
+        return wanted, headers.column_names(first[1], f"{path}:{wanted}", findings), rows
     head = list(itertools.islice(rows, headers.NUM_LOOKED_AT))
     if not head:
         return None, [], rows
     index = headers.find_header([cells for _, cells in head], headers.wanted_columns(config))
     number, cells = head[index]
     headers.note_skipped(findings, str(path), [row for row, _ in head[:index]], number)
-    names = headers.column_names(cells, f"{path}:{number}")
+    names = headers.column_names(cells, f"{path}:{number}", findings)
     return number, names, itertools.chain(head[index + 1 :], rows)
 
 

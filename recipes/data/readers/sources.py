@@ -27,7 +27,7 @@ def files_of(patterns: Sequence[str], folder: Path, findings: Findings | None = 
             named.
 
     Raises:
-        InputError: if a pattern names no file, a file is empty, or a data set cannot be fetched.
+        InputError: if a pattern names no file, or a data set cannot be fetched.
     """
     found: list[Path] = []
     for pattern in patterns:
@@ -35,8 +35,6 @@ def files_of(patterns: Sequence[str], folder: Path, findings: Findings | None = 
         for file in files:
             if any("\udc80" <= character <= "\udcff" for character in str(file)):
                 raise InputError(f"data: the name of a file in {folder} is not UTF-8; rename it")
-            if file.stat().st_size == 0:
-                raise InputError(f"data: the file {file} is empty; give it rows, or leave it out")
         found += files
     return list(dict.fromkeys(found))  # two patterns may name one file
 
@@ -65,14 +63,15 @@ def _matches(pattern: str, folder: Path, findings: Findings | None) -> list[Path
                 + ", ".join(f".{kind}" for kind in KINDS)
             )
     if not files:
-        raise InputError(f"data: there is no file {pattern} (looked in {folder})")
+        hint = "; divide folders by /, as every system takes it" if "\\" in pattern else ""
+        raise InputError(f"data: there is no file {pattern} (looked in {folder}){hint}")
     return files
 
 
 def _files_below(folder: Path, findings: Findings | None) -> list[Path]:
     below = [
         path
-        for path in sorted(folder.rglob("*"))
+        for path in sorted(folder.rglob("*"), key=lambda one: one.parts)  # alike on Windows
         if path.is_file() and not any(_is_hidden(part) for part in path.relative_to(folder).parts)
     ]
     if findings is not None:

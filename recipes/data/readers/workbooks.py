@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipes.errors import InputError, nearest
+from recipes.data.readers.faults import UnreadableFile
+from recipes.errors import nearest
 
 _WORKER = Path(__file__).with_name("workbook_worker.py")
 
@@ -35,8 +36,8 @@ def open_sheet_of(path: Path, wanted: str | int | None) -> OpenSheet:
     """Open a sheet: by name, by number from 1, or the first visible one with rows.
 
     Raises:
-        InputError: if the workbook cannot be read, or has no such sheet; also while the rows are
-            read.
+        UnreadableFile: if the workbook cannot be read, or has no such sheet; also while the rows
+            are read.
     """
     messages = _messages(path, wanted)
     book = next(messages)
@@ -44,9 +45,9 @@ def open_sheet_of(path: Path, wanted: str | int | None) -> OpenSheet:
     if book["name"] is None:
         messages.close()
         if not names:
-            raise InputError(f"{path}: the workbook has no sheet with cells")
+            raise UnreadableFile(path, "the workbook has no sheet with cells")
         hint = nearest(str(wanted), names) or f"it has {', '.join(map(repr, names))}"
-        raise InputError(f"{path}: data.sheet: there is no sheet {wanted!r}; {hint}")
+        raise UnreadableFile(path, f"data.sheet: there is no sheet {wanted!r}; {hint}")
     return OpenSheet(book["name"], len(names), messages)
 
 
@@ -71,8 +72,8 @@ def _messages(path: Path, wanted: str | int | None) -> Generator[Any]:
         else:
             message = {"error": "damaged"}
         if message["error"] == "password":
-            raise InputError(f"{path}: the workbook has a password; save a copy without one")
-        raise InputError(f"{path}: not a readable workbook: it is damaged, or of another kind")
+            raise UnreadableFile(path, "the workbook has a password; save a copy without one")
+        raise UnreadableFile(path, "not a readable workbook: it is damaged, or of another kind")
     finally:
         process.kill()
         process.stdout.close()

@@ -546,3 +546,62 @@ def test_fixing_what_is_fixed_changes_nothing(
     )
 
     assert_mended(folder, fixed(folder)["next"])
+
+
+def test_columns_that_do_not_reach_the_model_are_named_as_left_in_log_and_terminal(
+    tmp_path: Path,
+) -> None:
+    mail = "ann.miller@example.com"
+    rows = [f"a{n} {word},{'xy'[n % 2]},{mail},{mail}" for n, word in enumerate(WORDS)]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label,agent,id", *rows, ""]))
+    write_recipe(tmp_path, "classification", train="a.csv")
+
+    done = assay_here("check", "r.yaml", "--fix", "clean", folder=tmp_path)
+
+    said = "personal data was not searched for, and is as it was, in the columns that do not reach"
+    assert said in " ".join(done.out.split())
+    assert "\n  a.csv: 'agent'\n" in done.out
+    assert log_of(tmp_path)[-1] == {
+        "place": str(tmp_path / "a.csv"),
+        "code": "columns-not-searched",
+        "change": "not searched for personal data: columns 'agent'",
+    }
+    assert mail in (tmp_path / "clean" / "a.csv").read_text()  # of the column agent, as it is said
+    again = fixed(tmp_path, into="again")
+    assert again["columns_not_searched"] == {"again/a.csv": ["agent"]}
+    assert "columns-not-searched" not in again["changes"]
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        ('text,label\n"open,x\nlast,y\n', "unclosed-quote at a.csv:2"),
+        ("body,label\none,x\ntwo,y\n", "missing-column at a.csv:1"),
+    ],
+)
+def test_a_file_that_is_not_read_whole_is_not_copied_and_the_findings_are_printed_first(
+    tmp_path: Path, content: str, code: str
+) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    write_recipe(tmp_path, "classification", train="a.csv")
+
+    done = assay_here("check", "r.yaml", "--fix", "clean", folder=tmp_path)
+
+    assert done.code == 2
+    assert f"ERROR  {code.split()[0]}" in done.out
+    assert f"nothing was written, because of {code}" in done.err.replace(f"{tmp_path}/", "")
+    assert not (tmp_path / "clean").exists()
+
+
+def test_of_a_doubled_column_the_first_is_copied_and_a_row_with_nul_is_left_out(
+    tmp_path: Path,
+) -> None:
+    rows = [f"{word} and more,{'xy'[n % 2]},old" for n, word in enumerate(WORDS)]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label,text", *rows, "a\0b,x,old", ""]))
+    write_recipe(tmp_path, "classification", train="a.csv")
+
+    found = fixed(tmp_path)
+
+    assert csv_rows(tmp_path / "clean" / "a.csv")[0] == ["text", "label"]
+    assert found["changes"] == {"doubled-column": 1, "nul-character": 1}
+    assert "a\0b" not in (tmp_path / "clean" / "a.csv").read_text()

@@ -42,8 +42,8 @@ def test_an_empty_file_or_one_without_the_columns_is_named_without_torch(tmp_pat
             commands.append(f"check|{file}|--set|data.train={name}|--set|data.group=null")
     done = run(*commands)
     assert done.stdout.count("exit code 2") == 9
-    assert done.stdout.count("empty-file") == 3
-    assert done.stderr.count("is empty") == done.stderr.count("no column") == 3
+    assert done.stdout.count("ERROR  empty-file") == 6
+    assert done.stdout.count("ERROR  missing-column") == 3
     assert done.stdout.endswith("loaded:\n")
 
 

@@ -184,7 +184,7 @@ def test_kinds_and_columns_are_counted(tmp_path: Path, tiny_base: Path) -> None:
     ]
     [finding] = [one for one in done.json()["findings"] if one["code"] == "personal-data"]
     assert finding["count"] == 11
-    assert "data.personal_data: {email: redact, phone: redact}" in finding["notes"]
+    assert finding["to_paste"] == ["personal_data:\n  email: redact\n  phone: redact"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.data.ids import IdForms, loose_id, normalize_id
+from recipes.data.ids import IdForm, IdForms, difference, loose_id, normalize_id
 
 ids = st.text(min_size=1, max_size=12)
 
@@ -76,11 +76,34 @@ def test_ids_are_counted_once_in_whatever_form(values: list[str]) -> None:
     assert forms.num_values == len({normalize_id(value) for value in values} - {None})
 
 
-def test_forms_that_could_be_either_are_listed_and_not_joined() -> None:
+def test_forms_that_could_be_either_are_listed_with_their_first_places_and_not_joined() -> None:
     forms = IdForms()
-    for value in ("7", "007", "07", "100000", "1E5", "ann", "Ann", "bob", 7.0):
-        forms.add(value)
-    assert set(forms.ambiguous()) == {("007", "07", "7"), ("100000", "1E5"), ("Ann", "ann")}
-    assert forms.joined() == {"7": ("7", "7.0")}
+    values = ("7", "007", "07", "007", "100000", "1E5", "ann", "Ann", "bob", 7.0)
+    for line, value in enumerate(values, 1):
+        forms.add(value, f"a.csv:{line}")
+    assert [[tuple(form) for form in family] for family in forms.ambiguous()] == [
+        [("7", "a.csv:1"), ("007", "a.csv:2"), ("07", "a.csv:3")],
+        [("100000", "a.csv:5"), ("1E5", "a.csv:6")],
+        [("ann", "a.csv:7"), ("Ann", "a.csv:8")],
+    ]
+    assert forms.joined() == ((IdForm("7", "a.csv:1"), IdForm("7.0", "a.csv:10")),)
     assert forms.num_values == 8
     assert loose_id("1.5e1") == "15"
+
+
+@pytest.mark.parametrize(
+    ("texts", "what"),
+    [
+        (("7", "007"), "leading zeros"),
+        (("ann", "Ann"), "case"),
+        (("100000", "1E5"), "exponents"),
+        (("ab07", "AB07", "Ab07"), "case"),
+        (("0", "00"), "leading zeros"),
+        (("\ufb01n", "fin"), "the form of a character"),
+    ],
+)
+def test_what_ids_differ_in_is_said(texts: tuple[str, ...], what: str) -> None:
+    forms = IdForms()
+    for text in texts:
+        forms.add(text, "a.csv:1")
+    assert difference(forms.ambiguous()[0]) == what

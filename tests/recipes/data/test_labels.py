@@ -61,6 +61,47 @@ def test_a_plain_spelling_is_kept_before_a_more_frequent_one_that_hides_somethin
     assert spellings({"Cafe\u0301": 26, "Caf\u00e9": 23}) == {"Cafe\u0301": "Caf\u00e9"}
 
 
+@pytest.mark.parametrize(
+    ("counts", "mapping"),
+    [
+        ({"YES": 1, "yes": 1, "Y": 1, "N": 1, "no": 1}, {"YES": "yes", "Y": "yes", "N": "no"}),
+        ({"y": 4, "yes": 4, "n": 4, "NO": 4}, {"y": "yes", "n": "NO"}),
+        ({"Y": 5, "yes": 4, "n": 1}, {"yes": "Y"}),
+        ({"refund": 3, "re\u200bfund": 3}, {"re\u200bfund": "refund"}),
+        ({"Cafe\u0301": 3, "Caf\u00e9": 3}, {"Cafe\u0301": "Caf\u00e9"}),
+        ({"late  parcel": 3, "late parcel": 3}, {"late  parcel": "late parcel"}),
+        ({"03": 3, "3": 3, "3.0": 3}, {"03": "3", "3.0": "3"}),
+    ],
+)
+def test_of_spellings_that_are_as_frequent_the_long_plain_form_is_kept(
+    counts: dict[str, int], mapping: dict[str, str]
+) -> None:
+    assert spellings(counts) == mapping
+
+
+@pytest.mark.parametrize(
+    ("counts", "mapping"),
+    [
+        ({"true": 9, "false": 9, "1": 2, "0": 2}, {"1": "true", "0": "false"}),
+        ({"True": 2, "FALSE": 2, "1": 9, "0.0": 9}, {"True": "1", "FALSE": "0.0"}),
+        ({"yes": 9, "n": 2, "no": 9, "0": 2}, {"n": "no", "0": "no"}),
+        ({"true": 9, "no": 2, "yes": 3, "0": 1}, {"yes": "true", "0": "no"}),
+        (
+            {"true": 9, "false": 9, "yes": 2, "n": 1, "no": 2},
+            {"yes": "true", "n": "false", "no": "false"},
+        ),
+        ({"true": 9, "false": 9, "unknown": 3, "1": 2}, {"1": "true"}),
+        ({"true": 9, "false": 9, "1": 2, "2": 2}, {}),
+        ({"yes": 9, "true": 2, "maybe": 4}, {}),
+        ({"0": 9, "1": 8}, {}),
+    ],
+)
+def test_words_and_numbers_for_true_and_false_are_one_class_each(
+    counts: dict[str, int], mapping: dict[str, str]
+) -> None:
+    assert spellings(counts) == mapping
+
+
 @given(names)
 def test_unicode_forms_and_case_never_make_a_class_of_their_own(label: str) -> None:
     forms = {label, *(unicodedata.normalize(form, label) for form in ("NFC", "NFD"))}
@@ -81,8 +122,11 @@ def test_the_mapping_ends_with_labels_that_are_kept_and_joins_all_forms(
 @given(st.dictionaries(names, names, min_size=1, max_size=5))
 def test_the_mapping_to_paste_is_yaml_that_gives_the_labels_back(mapping: dict[str, str]) -> None:
     text = mapping_to_paste(mapping)
-    assert text.isprintable()
-    assert YAML(typ="safe").load(text) == {"data": {"label_map": mapping}}
+    assert all(map(str.isprintable, text.splitlines()))
+    below = "".join(f"  {line}\n" for line in text.splitlines())
+    assert YAML(typ="safe").load(f"data:\n  train: a.csv\n{below}") == {
+        "data": {"train": "a.csv", "label_map": mapping}
+    }
 
 
 @pytest.mark.parametrize(
@@ -91,6 +135,7 @@ def test_the_mapping_to_paste_is_yaml_that_gives_the_labels_back(mapping: dict[s
         ("['a', 'b']", ["a", "b"]),
         ('["a","b"]', ["a", "b"]),
         ("('a',)", ["a"]),
+        ("['a' 'b']", ["a", "b"]),
         ("{'b', 'a'}", ["a", "b"]),
         ("[]", []),
         ("[urgent]", None),

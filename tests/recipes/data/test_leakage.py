@@ -94,12 +94,27 @@ def test_a_group_on_both_sides_is_an_error_that_does_not_name_it(tmp_path: Path)
     shared = "its who is in the training data too, first at train.jsonl"
     assert places(findings, tmp_path) == {
         "group-leak": [f"test.jsonl:2: {shared}:2", f"test.jsonl:3: {shared}:1"],
-        "id-forms-joined": ["column 'who': 1 values, such as '7 ' and '7.0'"],
+        "id-forms-joined": [
+            "train.jsonl:2: column 'who': 1 value, such as '7.0' and '7 ' at test.jsonl:2"
+        ],
     }
     with pytest.raises(DataErrors) as caught:
         findings.raise_errors()
     assert "ann" not in str(caught.value)
     assert not found_in(tmp_path, train, test)[0].all()
+
+
+def test_ids_that_could_be_one_are_found_by_their_places_where_they_are_not_shown(
+    tmp_path: Path,
+) -> None:
+    train = [{"text": "1", "who": "ann@example.com"}, {"text": "2", "who": "7"}]
+    test = [{"text": "3", "who": "Ann@example.com"}, {"text": "4", "who": "007"}]
+    findings, _ = found_in(tmp_path, train, test, group="who")
+    assert places(findings, tmp_path)["ambiguous-ids"] == [
+        "train.jsonl:1: column 'who': a value (not shown) and another at test.jsonl:1, which "
+        "differ in case",
+        "train.jsonl:2: column 'who': '7' and '007' at test.jsonl:2, which differ in leading zeros",
+    ]
 
 
 def test_a_copy_within_a_part_is_a_warning(tmp_path: Path) -> None:

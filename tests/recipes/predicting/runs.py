@@ -10,11 +10,11 @@ from eval import harness
 from eval.task import Sample
 from finetune import adapter as adapters
 from finetune.merge import merge
-from recipes import config, domains
+from recipes import config, domains, provenance
 from recipes.console import Narrator
 from recipes.evaluating import evaluate_adapter, evaluate_merged
 from recipes.files import write_json
-from recipes.run import Run
+from recipes.run import Run, base_folder
 from recipes.training import load_base
 from tests import tiny
 from tests.cli import TASK, rows_of, write_recipe
@@ -28,11 +28,12 @@ def make_run(folder: Path, kind: str, base: Path, *, is_merged: bool = False, **
     run = Run(recipe, folder / "runs" / "first", folder)
     run.folder.mkdir(parents=True)
     (run.folder / "resolved.yaml").write_text(config.dump(recipe))
-    write_json(run.folder / "record.json", {"source": str(folder)})
     domain = domains.read(recipe, folder)
-    loaded = load_base(recipe, base, domain)
+    loaded = load_base(run, base_folder(run), domain)
     model = tiny.as_if_trained(adapters.inject(loaded, recipe.adapter))
     adapters.save(model, loaded, run.folder / "adapter")
+    record = provenance.begin(folder, recipe, loaded, domain.parts)
+    write_json(run.folder / "record.json", record)
     evaluate_adapter(run, domain, Narrator())
     if is_merged:
         merge(base, run.folder / "adapter", run.folder / "merged")

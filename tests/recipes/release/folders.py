@@ -14,6 +14,7 @@ from eval import harness
 from eval.stats import estimate
 from eval.task import Report, Sample, Target, Task, TaskResult
 from finetune.identity import identity
+from finetune.quantization import VERSION
 from privacy.ledger import Ledger
 from privacy.plan import PrivacyConfig, make_plan
 from privacy.self_test import Check
@@ -38,8 +39,12 @@ def rows() -> list[dict[str, Any]]:
     return made
 
 
-def make_run(folder: Path, base: Path, *, is_private: bool = False, **sections: Any) -> Path:
+def make_run(
+    folder: Path, base: Path, *, is_private: bool = False, noise: float = 1.2, **sections: Any
+) -> Path:
     """Write a run whose merged model passed; its "merged model" is the base itself.
+
+    A private one has charged three steps with so much noise.
 
     Returns:
         The run folder. The rows and the recipe lie beside it.
@@ -55,14 +60,15 @@ def make_run(folder: Path, base: Path, *, is_private: bool = False, **sections: 
     (run.folder / "resolved.yaml").write_text(config.dump(recipe))
     domain = domains.read(recipe, folder)
     write_json(run.folder / "data.json", domain.parts.manifest())
-    made: Any = SimpleNamespace(identity=identity(base), quantization=SimpleNamespace(kind="nf4"))
+    held = SimpleNamespace(kind="nf4", version=VERSION)
+    made: Any = SimpleNamespace(identity=identity(base), quantization=held)
     record = provenance.begin(folder, recipe, made, domain.parts)
     training = {"num_steps": 3, "num_tokens": 4372, "num_seconds": 1.2, "num_parameters": 8704}
     if is_private:
         training["num_tokens"] = None
         line = Check("clip", True, 1.0, 0.0, 1.0, "at most 1", "no row above the bound")
         record["privacy_self_test"] = [asdict(line)]
-        _charge(run, domain.parts.train)
+        _charge(run, domain.parts.train, noise)
     paths = {"resumed_from": str(folder / "checkpoints")}
     finished = {"status": "complete", "finished": provenance.now()}
     write_json(
@@ -100,8 +106,8 @@ def write_decision(run_folder: Path, change: Callable[[Any], object] = lambda _:
     write_json(run_folder / "eval" / "merged" / "decision.json", decision)
 
 
-def _charge(run: Run, rows: Sequence[DataRow[Any]]) -> None:
-    asked = PrivacyConfig(epsilon=None, noise_multiplier=1.2)
+def _charge(run: Run, rows: Sequence[DataRow[Any]], noise: float) -> None:
+    asked = PrivacyConfig(epsilon=None, noise_multiplier=noise)
     plan = make_plan(asked, num_examples=len(rows), batch_size=8, epochs=1)
     ledger = Ledger.open(run.ledger, plan, data=fingerprint(rows), is_private=True)
     for step in range(plan.steps):

@@ -23,10 +23,11 @@ from eval import harness
 from eval.policy import GatePolicy, Rule
 from eval.stats import paired_difference
 from privacy.errors import LedgerError
+from privacy.ledger import verify as verify_ledger
 from privacy.report import PrivacyReport
 from recipes import config, domains, empirical
 from recipes.dsse import open_signed, read_public_key
-from recipes.errors import DecisionVoid, GateRefused, InputError, ReleaseDiffers
+from recipes.errors import DecisionVoid, GateRefused, InputError, ReleaseDiffers, RunDiffers
 from recipes.files import write_json
 from recipes.gating import Plea, override
 from recipes.release import bill_of_materials, layout, model_card, signature
@@ -179,7 +180,7 @@ def test_what_did_not_pass_or_is_another_model_does_not_leave(
     write_decision(run, lambda d: d["target"].update(kind="adapter"))
     refused(GateRefused, "has not passed")
     write_decision(run, lambda d: d.pop("checks"))
-    refused(InputError, "no decision of the gate")
+    refused(InputError, "is damaged: it lacks .checks.")
     write_decision(run, lambda d: d["target"].update(merged="sha256:0"))
     refused(ReleaseDiffers, "the decision is about sha256:0")
     write_decision(run)
@@ -266,7 +267,7 @@ def test_figures_of_another_base_are_not_the_runs(tiny_base: Path, tmp_path: Pat
     other = "sha256:" + "1" * 64
     run = make_run(tmp_path / "story", tiny_base, gate={**FLOOR, "equal": {"base": other}})
     edit(run / "eval/merged/report.json", lambda r: r["target"].update(base=other))
-    with pytest.raises(DecisionVoid, match="another base"):
+    with pytest.raises(RunDiffers, match=r"base: eval/merged/report\.json says sha256:1111"):
         write_decision(run)
 
 
@@ -298,14 +299,22 @@ def test_a_card_that_is_not_there_is_called_a_card(run: Path, keys: Keys, tmp_pa
         ship(run, tmp_path / "r", signer=keys.signer, card_file=tmp_path / "nothing.yaml")
 
 
+def write_empirical(run: Path) -> empirical.CanaryAudit:
+    """Write an audit that refutes the epsilon of a run."""
+    spent = verify_ledger(run / "ledger.jsonl").epsilon_spent
+    audit = empirical.canary_audit(DESIGN, scored(lift=9.0), spent, 1e-5)
+    result = replace(found(audit, spent), run=str(run), name="first")
+    write_json(run / empirical.RESULT, result.to_json())
+    return audit
+
+
 def test_a_refuted_claim_of_privacy_passes_no_gate(
     tiny_base: Path, keys: Keys, tmp_path: Path
 ) -> None:
     gate = {"privacy": {"epsilon_at_most": 8.0}}
-    run = make_run(tmp_path / "story", tiny_base, is_private=True, gate=gate)
+    run = make_run(tmp_path / "story", tiny_base, is_private=True, noise=4.0, gate=gate)
     assert json_of(run, "decision.json")["outcome"] == "PASS"
-    audit = empirical.canary_audit(DESIGN, scored(lift=9.0), 1.0, 1e-5)
-    write_json(run / empirical.RESULT, replace(found(audit, 1.0), run=str(run)).to_json())
+    write_empirical(run)
     with pytest.raises(DecisionVoid, match="empirical is sha256"):
         ship(run, tmp_path / "release", signer=keys.signer)
     write_decision(run)
@@ -659,9 +668,8 @@ def test_a_torn_adapter_is_a_line_of_the_audit_and_no_crash(
 def test_what_canaries_told_leaves_with_a_private_run_and_what_its_rows_told_stays(
     tiny_base: Path, keys: Keys, tmp_path: Path
 ) -> None:
-    run = make_run(tmp_path / "story", tiny_base, is_private=True)
-    audit = empirical.canary_audit(DESIGN, scored(lift=9.0), 1.0, 1e-5)
-    write_json(run / empirical.RESULT, replace(found(audit, 1.0), run=str(run)).to_json())
+    run = make_run(tmp_path / "story", tiny_base, is_private=True, noise=4.0)
+    audit = write_empirical(run)
     write_decision(run)
     out = ship(run, tmp_path / "release", signer=keys.signer)
     kept = json_of(out, "evidence/empirical.json")

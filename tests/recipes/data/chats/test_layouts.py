@@ -170,7 +170,7 @@ def test_what_is_no_chat_says_why(values: dict[str, Any], words: str) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"text": "Hi"}, "no column 'messages'; the row has text"),
+        ({"text": "Hi"}, "no column 'messages', .* or 'instruction'; the row has text"),
         ({"prompt": "Hi"}, "no column 'completion'"),
     ],
 )

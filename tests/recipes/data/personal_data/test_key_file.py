@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from recipes.data.personal_data import key_file
+from recipes.data.personal_data.restore import restore
 from recipes.errors import InputError
 
 ORIGINALS = {"<EMAIL_1>": ("a@example.com", "A@example.com")}
@@ -19,9 +20,7 @@ def test_a_key_reverses_a_redaction(tmp_path: Path) -> None:
     key_file.write(path, ORIGINALS)
 
     assert key_file.read(path) == ORIGINALS
-    assert (
-        key_file.restore("<EMAIL_1>, <EMAIL_2>", key_file.read(path)) == "a@example.com, <EMAIL_2>"
-    )
+    assert restore("<EMAIL_1>, <EMAIL_2>", key_file.read(path)) == "a@example.com, <EMAIL_2>"
 
 
 def test_only_the_user_can_read_it(tmp_path: Path) -> None:

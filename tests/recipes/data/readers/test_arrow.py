@@ -115,7 +115,9 @@ def test_what_is_no_arrow_file_is_refused(tmp_path: Path, name: str, content: by
         read(tmp_path / name)
 
 
-def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
-    table = pyarrow.table([pyarrow.array(["x"])] * 2, ["text", "text"])
-    with pytest.raises(InputError, match="names \\['text'\\] more than once"):
-        read(write(tmp_path / "a.arrow", table))
+def test_of_a_column_that_is_there_twice_the_first_is_read_and_it_is_named(tmp_path: Path) -> None:
+    columns = [pyarrow.array([text]) for text in ("x", "y", "z")]
+    table = pyarrow.table(columns, ["text", "text", "label"])
+    rows, found = read(write(tmp_path / "a.arrow", table))
+    assert [row for _, row in rows] == [{"text": "x", "label": "z"}]
+    assert found == ["a.arrow: columns 1, 2 are named 'text'"]

@@ -225,3 +225,17 @@ def test_ten_thousand_damaged_files_never_end_in_a_traceback(
 ) -> None:
     fuzz(name, tmp_path, 10_000, seed=1)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_a_table_that_does_not_end_is_given_up_within_seconds(tmp_path: Path) -> None:
+    damaged = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(workbook("ods"))) as whole,
+        zipfile.ZipFile(damaged, "w") as out,
+    ):
+        for name in whole.namelist():
+            out.writestr(name, whole.read(name).replace(b"</table:table>", b"</tab|e:table>"))
+    (tmp_path / "a.ods").write_bytes(damaged.getvalue())
+    with pytest.raises(InputError, match="damaged"):
+        list(read_rows(tmp_path / "a.ods", settings_of(), Findings()))

@@ -42,13 +42,10 @@ def test_files_with_brackets_at_any_depth_and_in_folders_are_found_or_told(tmp_p
         files_of(["*.jsonl"], tmp_path)
 
 
-def test_a_pattern_without_a_file_and_an_empty_file_are_refused(tmp_path: Path) -> None:
+def test_a_pattern_without_a_file_is_refused(tmp_path: Path) -> None:
     for pattern in ("none.jsonl", "*.parquet", "sample:none.jsonl"):
         with pytest.raises(InputError, match="there is no file"):
             files_of([pattern], tmp_path)
-    (tmp_path / "a.jsonl").touch()
-    with pytest.raises(InputError, match=r"a\.jsonl is empty"):
-        files_of(["a.jsonl"], tmp_path)
 
 
 def test_a_folder_is_all_files_of_known_kinds_in_it_and_the_others_are_named(
@@ -212,3 +209,10 @@ def test_a_data_set_that_cannot_be_fetched_says_how_to_fetch_it(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(InputError, match=r"not in the cache, .* hf download acme/tickets --repo"):
         files_of([f"hub:acme/tickets@{REVISION}"], Path())
+
+
+def test_a_path_of_windows_that_leads_nowhere_is_told_how_paths_are_written(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rows.csv").write_text("a\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"no file data\\rows\.csv .*divide folders by /"):
+        files_of(["data\\rows.csv"], tmp_path)
