@@ -24,10 +24,11 @@ from finetune.encoder_kinds import ENCODERS, kind_of
 from finetune.quantization import dtype_name
 from recipes import documents
 from recipes.classification import ZERO_SHOT
+from recipes.config import Recipe
 from recipes.console import Narrator
 from recipes.domains import Domain
 from recipes.run import Run, base_folder, held_as
-from recipes.training import load_base
+from recipes.training import OutputHead, load_base
 
 
 def evaluate_base(run: Run, domain: Domain, narrator: Narrator) -> Report:
@@ -83,7 +84,8 @@ def evaluate_adapter(run: Run, domain: Domain, narrator: Narrator) -> Report:
 
     def asked() -> Any:
         base = load_base(run, folder, domain)
-        return _as_asked(run, domain, adapters.load(base, adapter), base.tokenizer, target)
+        model = adapters.load(base, adapter)
+        return as_evaluated(run.recipe, domain, model, base.tokenizer, _cache(run, target))
 
     return _evaluate(run, target, domain.tasks, asked, narrator)
 
@@ -101,14 +103,9 @@ def evaluate_merged(run: Run, domain: Domain, narrator: Narrator) -> Report:
     )
 
     def asked() -> Any:
-        merged = checkpoints.load(
-            folder,
-            quantization="none",
-            head=domain.head,
-            labels=domain.labels,
-            is_multi_label=domain.is_multi_label,
-        )
-        return _as_asked(run, domain, merged.model, merged.tokenizer, target)
+        merged = load_merged(folder, domain)
+        cache = _cache(run, target)
+        return as_evaluated(run.recipe, domain, merged.model, merged.tokenizer, cache)
 
     return _evaluate(run, target, domain.tasks, asked, narrator)
 
@@ -120,16 +117,30 @@ def _how(run: Run) -> dict[str, str]:
     }
 
 
-def _as_asked(run: Run, domain: Domain, model: Any, tokenizer: Any, target: Target) -> Any:
+def load_merged(folder: Path, domain: OutputHead) -> checkpoints.Base:
+    """Load a merged folder, or a release, with nothing but what is in it."""
+    return checkpoints.load(
+        folder,
+        quantization="none",
+        head=domain.head,
+        labels=domain.labels,
+        is_multi_label=domain.is_multi_label,
+    )
+
+
+def as_evaluated(
+    recipe: Recipe, domain: OutputHead, model: Any, tokenizer: Any, cache: Cache
+) -> LanguageModel | Classifier:
+    """Return a loaded model as the evaluation asks it."""
     if domain.head == "causal-lm":
-        return LanguageModel(model, tokenizer, cache=_cache(run, target))
+        return LanguageModel(model, tokenizer, cache=cache)
     return Classifier(
         model,
         tokenizer,
         domain.labels,
         is_multi_label=domain.is_multi_label,
-        max_length=checkpoints.longest(tokenizer, run.recipe.train.max_length),
-        cache=_cache(run, target),
+        max_length=checkpoints.longest(tokenizer, recipe.train.max_length),
+        cache=cache,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from finetune import checkpoint as checkpoints
 from finetune import merge as merging
@@ -323,7 +323,23 @@ def num_private_units(recipe: Recipe, rows: Sequence[DataRow[Any]]) -> int:
     return len(private_units(recipe, rows)) + recipe.data.canaries
 
 
-def load_base(run: Run, folder: Path, domain: Domain) -> checkpoints.Base:
+class OutputHead(Protocol):
+    """What comes out of a model: a domain's, or what the record of an adapter says."""
+
+    @property
+    def head(self) -> checkpoints.Head:
+        """Of words or of classes."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Classes of a classification head, in the order of its outputs."""
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether several labels may hold at once."""
+
+
+def load_base(run: Run, folder: Path, domain: OutputHead) -> checkpoints.Base:
     """Load the base of a run with the head that its recipe trains, held as when the run began."""
     from transformers import set_seed
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -11,11 +13,9 @@ from finetune.errors import InputError
 from finetune.probe import fit
 
 
-def rows(
-    labels: list[int | tuple[float, ...]], weights: list[float] | None = None
-) -> list[Example]:
+def rows(labels: Sequence[int | tuple[float, ...]], first_weight: float = 1.0) -> list[Example]:
     return [
-        Example(id=str(i), input_ids=(1,), label=label, weight=(weights or [1.0] * len(labels))[i])
+        Example(id=str(i), input_ids=(1,), label=label, weight=1.0 if i else first_weight)
         for i, label in enumerate(labels)
     ]
 
