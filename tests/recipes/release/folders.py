@@ -60,7 +60,8 @@ def make_run(
     (run.folder / "resolved.yaml").write_text(config.dump(recipe))
     domain = domains.read(recipe, folder)
     write_json(run.folder / "data.json", domain.parts.manifest())
-    made: Any = SimpleNamespace(identity=identity(base), quantization=Quantization("nf4"))
+    held = Quantization("nf4")
+    made: Any = SimpleNamespace(identity=identity(base), quantization=held, pooling=None)
     record = provenance.begin(folder, recipe, made, domain.parts)
     training = {"num_steps": 3, "num_tokens": 4372, "num_seconds": 1.2, "num_parameters": 8704}
     if is_private:
