@@ -8,7 +8,7 @@ TWO := -n 2 --dist loadfile
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup demo fmt check test test-all bench clean
+.PHONY: setup demo fmt check test test-all matrix bench clean
 
 # torch 2.13 is asked for first: where a CPU build of it is at hand, it is taken, and the rest then
 # installs without several GB of CUDA. On a GPU machine the same line brings the CUDA build.
@@ -41,6 +41,9 @@ test: setup ## everything that is quick
 
 test-all: setup ## with the slow ones, the real checkpoint and the reference implementations
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(TWO) -m "not gpu" --hypothesis-profile=search
+
+matrix: setup ## every command under every fault; writes docs/reliability.md
+	$(BIN)/python -m tests.faults.matrix --write docs/reliability.md
 
 bench: setup ## our training beside trl's as shipped, as ratios
 	$(BIN)/python tests/bench/train.py
