@@ -5,7 +5,7 @@ B texts, T tokens, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,6 +104,50 @@ class Classifier:
         logits_BC = logits_BC.cpu().double()  # there: Apple's GPU has no float64
         p_BC = logits_BC.sigmoid() if self.is_multi_label else logits_BC.softmax(1)
         return [[finite(p) for p in row] for row in p_BC.tolist()]
+
+
+class SimilarityClassifier:
+    """An encoder that was not trained on the labels: the label whose name is most like the text."""
+
+    is_multi_label = False
+
+    def __init__(
+        self,
+        embed: Callable[[Sequence[str], Progress], NDArray[np.float64]],
+        labels: tuple[str, ...],
+        *,
+        cache: Cache | None = None,
+    ) -> None:
+        """Take an encoder as a classifier.
+
+        Args:
+            embed: one vector a text, shape (texts, width).
+            labels: names of the classes; an underscore in a name is read as a space.
+            cache: where answers outlive the process; none keeps them in memory.
+        """
+        self.labels = labels
+        self.cache = cache if cache is not None else Cache(None, "")
+        self.num_tokens = 0
+        self._embed = embed
+        self._names = [" ".join(label.replace("_", " ").split()) for label in labels]
+
+    def probabilities(
+        self, texts: Sequence[str], progress: Progress = quiet
+    ) -> NDArray[np.float64]:
+        """Return P(label | text), shape (texts, labels); rows sum to 1.
+
+        It is the softmax over labels of 20 times the cosine between text and name, the scale at
+        which sentence encoders are trained. These are no calibrated probabilities.
+        """
+        names = _to_unit_length(self._embed(self._names, quiet))
+        logits = 20 * _to_unit_length(self._embed(texts, progress)) @ names.T
+        p = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(p / p.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def _to_unit_length(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float64)
 
 
 class ZeroShotClassifier:

@@ -427,8 +427,18 @@ class LanguageModel:
             "a text without context cannot be scored: the tokenizer has neither BOS nor EOS"
         )
 
+    @property
+    def window(self) -> int | None:
+        """The model's context window in tokens, prompt and reply together; None if unbounded."""
+        config = self.model.config.get_text_config()
+        return getattr(config, "max_position_embeddings", None)
+
+    def count_tokens(self, prompt: str) -> int:
+        """Return the length of a prompt of `prompt` in tokens."""
+        return len(self._tokenize(prompt))
+
     def _check_window(self, num_tokens: int) -> None:
-        window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        window = self.window
         if window is not None and num_tokens > window:
             raise EvaluationError(
                 f"an item needs {num_tokens} tokens, and the model's context window has {window}; "

@@ -34,6 +34,8 @@ from finetune.adapter_files import (
 )
 from finetune.checkpoint import Base
 from finetune.config import AdapterConfig
+from finetune.encoder_kinds import is_inside
+from finetune.encoders import blocks_of, head_modules
 from finetune.errors import InputError, IntegrityError
 from finetune.tensor_files import open_weights, read_strict_json
 
@@ -55,9 +57,11 @@ __all__ = [
 def linear_names(model: torch.nn.Module) -> dict[str, list[str]]:
     """Return the model's linear layers (but its heads), grouped by the last part of their name."""
     found: dict[str, list[str]] = {}
+    heads = head_modules(model)
     for name, module in model.named_modules():
         last = name.rpartition(".")[2]
-        if isinstance(module, torch.nn.Linear) and last not in HEADS:
+        is_head = is_inside(name, heads) if heads else last in HEADS
+        if isinstance(module, torch.nn.Linear) and not is_head:
             found.setdefault(last, []).append(name)
     return found
 
@@ -138,14 +142,18 @@ def inject(base: Base, config: AdapterConfig) -> Any:
             f"adapter.last_layers: {config.last_layers} is more than the base's {num_blocks} blocks"
         )
     is_classifier = base.head == "sequence-classification"
+    heads = head_modules(base.model)
+    if heads:  # what an encoder's layers are called, its heads' are called too
+        targets = _in_last_blocks(base.model, targets, config.last_layers)
     peft_config = LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         target_modules=targets,
         layers_to_transform=list(range(num_blocks - config.last_layers, num_blocks))
-        if config.last_layers
+        if config.last_layers and not heads
         else None,
+        modules_to_save=list(heads) or None,
         use_rslora=config.use_rslora,
         use_dora=config.use_dora,
         init_lora_weights="pissa" if config.init == "pissa" else True,
@@ -183,6 +191,17 @@ def _targets(model: Any, wanted: Literal["all-linear"] | Sequence[str]) -> list[
             f"not be merged; choose from {offered} (or write all-linear, which leaves them out)"
         )
     return targets
+
+
+def _in_last_blocks(model: Any, targets: Sequence[str], num_blocks: int | None) -> list[str]:
+    """Return the full names of an encoder's layers to adapt, in its last blocks or in all."""
+    names = linear_names(model)
+    found = sorted(name for target in targets for name in names[target])
+    if num_blocks is None:
+        return found
+    prefix, blocks = blocks_of(model)
+    wanted = tuple(f"{prefix}.{i}" for i in range(len(blocks) - num_blocks, len(blocks)))
+    return [name for name in found if is_inside(name, wanted)]
 
 
 def _read_as_experts(model: Any, names: Iterable[str]) -> set[str]:
@@ -249,6 +268,8 @@ def save(model: Any, base: Base, folder: Path, *, init_folder: Path | None = Non
             "chat_template": template_digest(base.tokenizer.chat_template),
             "prompt": base.prompt,
         }
+        if base.pooling is not None:
+            record |= {"encoder": base.model.config.model_type, "pooling": base.pooling}
         (scratch / RECORD).write_text(
             json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8", newline="\n"
         )
@@ -295,6 +316,11 @@ def check_base(folder: Path, base: Base) -> None:
             f"{base.quantization.kind} {base.quantization.codes or '(unquantised)'}; load it with "
             "the same base.quantization, as the adapter's record says (checkpoint.load(held_as=))"
         )
+    if record.pooling != base.pooling:
+        raise IntegrityError(
+            f"the adapter {folder} reads a text by the pooling {record.pooling}, and this base is "
+            f"loaded with {base.pooling}; set base.pooling: {record.pooling}"
+        )
     if record.prompt != base.prompt:
         raise IntegrityError(
             f"the adapter {folder} was trained with the prompt {record.prompt!r}, and this base's "
@@ -331,6 +357,7 @@ def attach(base: Base, folders: Mapping[str, Path], *, is_own_base: bool = True)
             check_base(folder, base)
         files = inspect(folder)
         check_on(files, shapes)
+        _check_heads(files, base.model)
         check_finite(files)
         config = _peft_config(files)
         if model is None:
@@ -351,6 +378,35 @@ def attach(base: Base, folders: Mapping[str, Path], *, is_own_base: bool = True)
     return model.eval()
 
 
+def _check_heads(files: AdapterFiles, model: Any) -> None:
+    """Hold an encoder's trained head against the model that it is put on.
+
+    Raises:
+        IntegrityError: if it is another kind's, or a tensor has another shape.
+    """
+    if files.record.head_modules != head_modules(model):
+        raise IntegrityError(
+            f"the adapter {files.folder} was trained with the head "
+            f"{', '.join(files.record.head_modules) or 'of a language model'}, and this base has "
+            f"{', '.join(head_modules(model)) or 'that of a language model'}; set base.pooling as "
+            "it was"
+        )
+    if not files.record.head_modules:
+        return
+    own = {
+        name: tuple(tensor.shape)
+        for name, tensor in model.state_dict().items()
+        if is_inside(name.replace("original_module.", ""), files.record.head_modules)
+    }
+    own = {name.replace("original_module.", ""): shape for name, shape in own.items()}
+    for name, key in files.heads.items():
+        if own.get(name) != tuple(files.weights.entries[key].shape):
+            raise IntegrityError(
+                f"the adapter {files.folder} holds {name} of shape "
+                f"{files.weights.entries[key].shape}, and the model has {own.get(name)}"
+            )
+
+
 def _peft_config(files: AdapterFiles) -> LoraConfig:
     """Return peft's settings for what the folder was found to hold, each layer by its full name."""
     first = files.layers[files.record.layers[0]]
@@ -364,7 +420,9 @@ def _peft_config(files: AdapterFiles) -> LoraConfig:
         target_modules=list(files.record.layers),
         use_rslora=files.use_rslora,
         use_dora=files.use_dora,
-        modules_to_save=sorted({name.partition(".")[0] for name in files.heads}) or None,
+        modules_to_save=list(files.record.head_modules)
+        or sorted({name.partition(".")[0] for name in files.heads})
+        or None,
         inference_mode=True,
         task_type=TaskType.SEQ_CLS if is_classifier else TaskType.CAUSAL_LM,
     )

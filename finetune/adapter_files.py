@@ -22,6 +22,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from finetune.config import TEXT
+from finetune.encoder_kinds import ENCODERS, POOLED_HEAD, Pooling, heads_of, is_inside
 from finetune.errors import InputError, IntegrityError
 from finetune.quantization import VERSION, Quantization
 from finetune.tensor_files import TensorFile, open_file, read_strict_json, shown
@@ -36,7 +37,7 @@ RECORD = "assay.json"
 CLASSIFIERS = ("score", "classifier")
 """What classification models call their one trained layer."""
 
-HEADS = ("lm_head", *CLASSIFIERS, "embed_out", "output")
+HEADS = ("lm_head", *CLASSIFIERS, POOLED_HEAD, "embed_out", "output")
 
 MAX_RANK = 8192
 """Twice the largest rank that can be configured: a PiSSA adapter is saved with twice its rank."""
@@ -90,6 +91,19 @@ class AdapterRecord:
 
     prompt: str | None = None
     """What the tokenizer put around a classifier's texts."""
+
+    encoder: str | None = None
+    """``model_type`` of an encoder; None for other models, and in old records."""
+
+    pooling: Pooling | None = None
+    """How an encoder's classifier reads a text."""
+
+    @property
+    def head_modules(self) -> tuple[str, ...]:
+        """Modules of an encoder's classifier that were trained whole; none for other models."""
+        if self.encoder is None or self.pooling is None:
+            return ()
+        return heads_of(self.encoder, self.pooling)
 
 
 @dataclass(frozen=True)
@@ -154,6 +168,8 @@ def read_record(folder: Path) -> AdapterRecord:
             layers=tuple(values["layers"]),
             chat_template=values.get("chat_template"),
             prompt=values.get("prompt"),
+            encoder=values.get("encoder"),
+            pooling=values.get("pooling"),
         )
     except (KeyError, TypeError, ValueError, RecursionError):
         raise unknown from None
@@ -191,6 +207,14 @@ def _check_record(path: Path, record: AdapterRecord, values: Mapping[str, Any]) 
         and not _is(_DIGEST, record.chat_template),
         "a prompt is around a classifier's texts alone": record.prompt is not None
         and record.head == "causal-lm",
+        "encoder and pooling are none that we train": (record.encoder, record.pooling)
+        != (None, None)
+        and not (
+            record.head == "sequence-classification"
+            and isinstance(record.encoder, str)
+            and record.encoder in ENCODERS
+            and record.pooling in get_args(Pooling)
+        ),
         f"prompt is no text with one {TEXT}": record.prompt is not None
         and not (isinstance(record.prompt, str) and record.prompt.count(TEXT) == 1),
     }
@@ -368,6 +392,8 @@ def _heads(
                 "after they are untied; train adapters on linear layers alone"
             )
         return {}
+    if record.head_modules:
+        return _encoder_heads(record, weights)
     allowed = {f"{head}.{part}" for head in set(saved) & set(HEADS) for part in ("weight", "bias")}
     stem = "base_model.model."
     found = {n.removeprefix(stem): n for n in weights.entries if n.removeprefix(stem) in allowed}
@@ -380,6 +406,36 @@ def _heads(
         raise IntegrityError(
             f"the adapter {weights.path.parent} was trained with a sequence-classification head "
             f"of {num_labels} labels and holds "
+            + (f"{sorted(found)} of other sizes" if found else "no trained head")
+        )
+    return found
+
+
+def _encoder_heads(record: AdapterRecord, weights: TensorFile) -> dict[str, str]:
+    """Return the tensors of an encoder's head: in most kinds, more than one layer's."""
+    stem = "base_model.model."
+    heads = record.head_modules
+    found = {
+        name.removeprefix(stem): name
+        for name in weights.entries
+        if name.startswith(stem)
+        and is_inside(name.removeprefix(stem), heads)
+        and ".lora_" not in name
+    }
+    num_labels = len(record.labels)
+    classes = [
+        own
+        for own, name in found.items()
+        if is_inside(own, heads[-1:])
+        and own.endswith(".weight")
+        and weights.entries[name].shape[:1] == (num_labels,)
+    ]
+    lacking = [head for head in heads if not any(is_inside(own, (head,)) for own in found)]
+    # a kind may keep a part that the published encoder has; the classes are always new
+    if not classes or lacking[-1:] == [heads[-1]]:
+        raise IntegrityError(
+            f"the adapter {weights.path.parent} was trained with a head of {num_labels} labels on "
+            f"an encoder ({record.encoder}, pooling {record.pooling}) and holds "
             + (f"{sorted(found)} of other sizes" if found else "no trained head")
         )
     return found
@@ -462,8 +518,10 @@ def check_on(adapter: AdapterFiles, shapes: Mapping[str, tuple[int, ...]]) -> No
     Raises:
         IntegrityError: if a layer is none of them, or of another shape.
     """
+    heads = adapter.record.head_modules
     for layer, factors in adapter.layers.items():
-        if layer.rpartition(".")[2] in HEADS or layer not in shapes:
+        is_head = layer.rpartition(".")[2] in HEADS or is_inside(layer, heads)
+        if is_head or layer not in shapes:
             raise IntegrityError(
                 f"the adapter {adapter.folder} changes {shown(layer)}, which is no linear layer "
                 "inside its base"

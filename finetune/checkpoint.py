@@ -20,6 +20,7 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -31,7 +32,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
 
-from finetune import chat_template, gguf_base, merge_record
+from finetune import chat_template, encoder_base, gguf_base, merge_record
 from finetune import prompt as prompts
 from finetune.adapter_files import CLASSIFIERS, template_digest, template_of
 from finetune.adapter_files import CONFIG as ADAPTER_CONFIG
@@ -39,6 +40,16 @@ from finetune.adapter_files import WEIGHTS as ADAPTER_WEIGHTS
 from finetune.adapter_files import Head as Head  # what others know it by
 from finetune.cache import cache_folder as cache_folder
 from finetune.config import CheckpointConfig
+from finetune.encoder_kinds import (
+    ENCODERS,
+    Pooling,
+    is_inside,
+    kind_of,
+    max_positions,
+    stated_pooling,
+    why_refused,
+)
+from finetune.encoders import head_modules, pooled_class
 from finetune.errors import InputError, IntegrityError
 from finetune.identity import TOKENIZER_FILES as TOKENIZER_FILES
 from finetune.identity import identity as identity
@@ -74,6 +85,9 @@ class Base:
     prompt: str | None = None
     """What the tokenizer puts around a classifier's texts; see `finetune.prompt`."""
 
+    pooling: Pooling | None = None
+    """How an encoder's classifier reads a text; None for other models."""
+
 
 def resolve(config: CheckpointConfig, source: Path = Path(), *, version: int = VERSION) -> Path:
     """Return the local folder of safetensors that ``config.checkpoint`` names.
@@ -90,6 +104,8 @@ def resolve(config: CheckpointConfig, source: Path = Path(), *, version: int = V
             the chat template cannot be read.
     """
     folder = _resolve(config, version)
+    if kind_of(folder) in ENCODERS:
+        folder = encoder_base.store(folder)
     if config.chat_template is None:
         return folder
     return with_template(folder, source / Path(config.chat_template).expanduser())
@@ -222,7 +238,7 @@ def refuse_other_kinds(folder: Path, head: Head) -> None:
     """Refuse what is no causal language model, or has no classifier in transformers.
 
     Encoders have classes of causal models too, which attend to both sides unless they are told to
-    be decoders: what they would be measured at as a base means nothing.
+    be decoders: what they would be measured at as a base means nothing. They are classifiers.
 
     Raises:
         InputError: naming the kind of model, or what is wrong with its config.json.
@@ -235,13 +251,25 @@ def refuse_other_kinds(folder: Path, head: Head) -> None:
             f"{folder / 'config.json'}: transformers {transformers.__version__} makes no model of "
             f"it: {reason[:300]}"
         ) from error
+    is_classifier = head == "sequence-classification"
+    if is_classifier and kind in ENCODERS:
+        return
+    if kind in ENCODERS:
+        raise InputError(
+            f"{folder} holds an encoder ({kind!r}), which the classification recipe adapts. Chat "
+            "and question answering need a causal language model (such as Llama, Qwen, Mistral, "
+            "Gemma); name one in base.checkpoint"
+        )
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and is_classifier:
+        raise InputError(
+            f"{folder} holds an encoder of the kind {kind!r}: {why_refused(kind)}. Classifiers are "
+            f"trained on {', '.join(ENCODERS)}, and on causal language models"
+        )
     if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise InputError(
-            f"{folder} holds a model of the kind {kind!r}, and every recipe adapts a causal "
-            "language model, a classification one too (such as Llama, Qwen, Mistral, Gemma); name "
-            "one in base.checkpoint"
+            f"{folder} holds a model of the kind {kind!r}, and this recipe adapts a causal "
+            "language model (such as Llama, Qwen, Mistral, Gemma); name one in base.checkpoint"
         )
-    is_classifier = head == "sequence-classification"
     if is_classifier and kind not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         raise InputError(
             f"{folder} holds a model of the kind {kind!r}, on which transformers puts no "
@@ -259,6 +287,8 @@ def load_tokenizer(folder: Path, *, prompt: str | None = None) -> Any:
         prompt: what it is to put around every text (`finetune.prompt`); None for nothing.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if kind_of(folder) in ENCODERS:
+        return _of_encoder(tokenizer, folder, prompt)
     if tokenizer.eos_token_id is None:
         raise InputError(f"the tokenizer in {folder} has no end-of-sequence token to stop at")
     if tokenizer.pad_token_id is None:
@@ -267,6 +297,29 @@ def load_tokenizer(folder: Path, *, prompt: str | None = None) -> Any:
     if prompt is not None:
         prompts.put_around(tokenizer, prompt)
     return tokenizer
+
+
+def _of_encoder(tokenizer: Any, folder: Path, prompt: str | None) -> Any:
+    """Return an encoder's tokenizer, which neither chats nor stops, and knows the longest text."""
+    if tokenizer.pad_token_id is None:
+        raise InputError(f"the tokenizer in {folder} has no padding token, which an encoder needs")
+    limit = max_positions(read_strict_json(folder / "config.json"))
+    if limit is not None:
+        tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
+        tokenizer.max_positions = tokenizer.model_max_length
+    if prompt is not None:
+        prompts.put_around(tokenizer, prompt)
+    return tokenizer
+
+
+def longest(tokenizer: Any, max_length: int) -> int:
+    """Return the most tokens of a text: as set, but no more than an encoder has positions for.
+
+    Args:
+        tokenizer: from `load_tokenizer`.
+        max_length: as in `TrainConfig`.
+    """
+    return min(max_length, getattr(tokenizer, "max_positions", max_length))
 
 
 def copy_tokenizer(folder: Path, out: Path, *, prompt: str | None) -> None:
@@ -293,7 +346,7 @@ def stop_ids_of(folder: Path, tokenizer: Any) -> frozenset[int]:
         json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
     )
     many = [named] if isinstance(named, int) else list(named or [])
-    return frozenset([*many, tokenizer.eos_token_id])
+    return frozenset({*many, tokenizer.eos_token_id} - {None})
 
 
 def load(
@@ -304,6 +357,7 @@ def load(
     labels: tuple[str, ...] = (),
     is_multi_label: bool = False,
     prompt: str | None = None,
+    pooling: Literal["auto", "model", "mean", "cls"] = "auto",
     dtype: torch.dtype | None = None,
     held_as: Quantization | None = None,
 ) -> Base:
@@ -319,6 +373,7 @@ def load(
         labels: classes of a classification head.
         is_multi_label: whether several labels may hold at once (sigmoid instead of softmax).
         prompt: for a classification head, put around every text by the tokenizer.
+        pooling: of an encoder; ``auto`` takes what its source's files say.
         dtype: of computation; None takes `compute_dtype`.
         held_as: of the record of an adapter that is put on the base: 4-bit layers get the codes
             that it was trained on. None quantises anew, as for an adapter that is to be trained.
@@ -342,9 +397,18 @@ def load(
         options["quantization_config"] = NF4Config(held, dtype)
     tokenizer = load_tokenizer(folder, prompt=prompt)
     kind: Any = AutoModelForCausalLM
+    pooled: Pooling | None = None
     if head == "sequence-classification":
         kind = AutoModelForSequenceClassification
         config = classification_config(folder, labels, is_multi_label, tokenizer.pad_token_id)
+        if config.model_type in ENCODERS:
+            pooled = _pooling_of(folder, pooling)
+            kind = (
+                pooled_class(AutoModel._model_mapping[type(config)], pooled)
+                if pooled != "model"
+                else kind
+            )
+            _without_dropout(config)
         options["config"] = config
     model = _whole(kind, folder, **options)
     model.requires_grad_(False)
@@ -363,7 +427,32 @@ def load(
         labels=labels,
         is_multi_label=is_multi_label,
         prompt=prompt,
+        pooling=pooled,
     )
+
+
+def _pooling_of(folder: Path, wanted: Literal["auto", "model", "mean", "cls"]) -> Pooling:
+    """Return how an encoder is read: as asked for, else as its source or its merge says."""
+    if wanted != "auto":
+        return wanted
+    return (
+        encoder_base.pooling_of(folder)
+        if encoder_base.is_stored(folder)
+        else stated_pooling(folder)
+    )
+
+
+def _without_dropout(config: Any) -> None:
+    """Turn an encoder's own dropout off: `adapter.dropout` is the only one.
+
+    A row's loss then depends on nothing but the row, as in decoders, which come without: how a
+    batch is cut changes no gradient, and a private step draws its noise and nothing else.
+    """
+    for key, value in config.to_dict().items():
+        if "dropout" in key and isinstance(value, float | int) and not isinstance(value, bool):
+            setattr(config, key, 0.0)
+    if getattr(config, "classifier_dropout", 0.0) is None:
+        config.classifier_dropout = 0.0
 
 
 def classification_config(
@@ -408,8 +497,10 @@ def _whole(kind: Any, folder: Path, **options: Any) -> Any:
         raise
     finally:
         logging.set_verbosity(before)
-    may_be_new = CLASSIFIERS if kind is AutoModelForSequenceClassification else ()
-    missing = sorted(n for n in found["missing_keys"] if n.rpartition(".")[0] not in may_be_new)
+    may_be_new = head_modules(model)
+    if not may_be_new and kind is AutoModelForSequenceClassification:
+        may_be_new = CLASSIFIERS
+    missing = sorted(name for name in found["missing_keys"] if not is_inside(name, may_be_new))
     if missing:
         raise InputError(
             f"{folder} lacks {len(missing)} tensors of a {type(model).__name__} (first "

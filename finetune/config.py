@@ -37,6 +37,11 @@ class CheckpointConfig(Settings):
     quantization: Literal["nf4", "none"] = "nf4"
     """`nf4`: 4-bit NormalFloat, double quantisation (Dettmers et al. 2023); or `none`."""
 
+    pooling: Literal["auto", "model", "mean", "cls"] = "auto"
+    """Encoders: how a text's vectors become one. `mean` of all tokens, `cls` (the first), or
+    `model`, transformers' own class; `auto` takes what the base's Sentence-Transformers files say,
+    else `model`."""
+
     chat_template: str | None = None
     """File with a chat template (Jinja) to use in place of the base's own, relative to the recipe.
     It is part of the base: merged models have it, and an adapter is refused on another one. Not
@@ -78,6 +83,11 @@ class AdapterConfig(Settings):
     """Classification: what the tokenizer puts around every text, with `{text}` where it stands, as
     in "{text}\\nIn short, the customer wants to". It goes with the tokenizer into the merged model.
     """
+
+    head_start: Literal["auto", "probe", "zero", "random"] = "auto"
+    """Encoders: where the layer with the classes begins. `probe` at a logistic regression on the
+    frozen encoder's features (refused when private: it would release the rows without noise),
+    `zero`, or `random`. `auto`: `probe`, and `zero` when private."""
 
     use_rslora: bool = False
     """Rank-stabilised scaling alpha / sqrt(rank) (Kalajdzievski 2023, arXiv:2312.03732)."""

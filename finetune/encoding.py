@@ -159,11 +159,13 @@ def encode_text(
 ) -> Example:
     """Encode a text for classification; tokens beyond ``max_length`` are cut and counted.
 
-    Only the text is cut: what the tokenizer puts around it (a start token, a prompt) stays.
+    Only the text is cut: what the tokenizer puts around it (a start token, a prompt) stays. An
+    encoder cuts it at the last of its positions, if that comes first.
 
     Raises:
         InputError: if the text has no tokens, or what stands around it leaves it no room.
     """
+    max_length = min(max_length, getattr(tokenizer, "max_positions", max_length))
     try:
         ids = tokenize_text(tokenizer, text)
     except InputError as error:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +26,19 @@ TOKENIZER_FILES = (
     "added_tokens.json",
     "chat_template.jinja",
 )
+
+DENSE_WEIGHTS = "2_Dense/model.safetensors"
+"""The head of a pooled classifier, as Sentence-Transformers loads it."""
+
+SENTENCE_FILES = (
+    "modules.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
+    "2_Dense/config.json",
+    DENSE_WEIGHTS,
+)
+"""Of a pooled classifier's folder (`finetune.sentence_folder`), which has all of them. A folder
+without the head among them is a base, whose pooling the recipe decides."""
 
 _IDENTITIES = "identities"
 _IDENTITY = re.compile(r"sha256:[0-9a-f]{64}")
@@ -47,12 +60,14 @@ def identity(folder: Path) -> str:
     base takes minutes; a file that was touched is hashed anew, and so is one that was replaced by
     a copy that keeps the old one's time.
     """
-    files = sorted(p for p in folder.iterdir() if _is_part(p.name))
-    marks = [(p.name, str(p.resolve()), *_marks_of_change(p.stat())) for p in files]
+    files = {p.name: p for p in folder.iterdir() if _is_part(p.name)}
+    files |= {name: folder / name for name in SENTENCE_FILES if (folder / name).is_file()}
+    files = {name: files[name] for name in sorted(_parts(files))}
+    marks = [(n, str(p.resolve()), *_marks_of_change(p.stat())) for n, p in files.items()]
     key = hashlib.sha256(json.dumps(marks).encode()).hexdigest()
     if known := _recall(key):
         return known
-    found = identity_of({p.name: sha256_file(p) for p in files})
+    found = identity_of({name: sha256_file(path) for name, path in files.items()})
     _remember(key, found)
     return found
 
@@ -81,8 +96,14 @@ def identity_of(hashes: Mapping[str, str]) -> str:
     It is the SHA-256 of lines ``NAME HASH``, one for each file that decides an answer, in the
     names' order; a file that decides none (a card, a proof) may be among them and does not count.
     """
-    lines = [f"{name} {hashes[name]}\n" for name in sorted(hashes) if _is_part(name)]
+    lines = [f"{name} {hashes[name]}\n" for name in sorted(_parts(hashes))]
     return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _parts(names: Collection[str]) -> list[str]:
+    """Return the names that decide an answer: those of a pooled head where there is one."""
+    of_head = SENTENCE_FILES if DENSE_WEIGHTS in names else ()
+    return [name for name in names if _is_part(name) or name in of_head]
 
 
 def _is_part(name: str) -> bool:

@@ -24,20 +24,18 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from finetune import adapter_files
+from finetune import adapter_files, sentence_folder
 from finetune import checkpoint as checkpoints
 from finetune import scratch as scratches
 from finetune.adapter_files import AdapterFiles, AdapterRecord
+from finetune.encoder_kinds import POOLED_HEAD, is_inside
 from finetune.errors import InputError, IntegrityError
 from finetune.merge_record import DEQUANTISED, MERGE_RECORD, NOT_IN_4_BIT, ORIGINAL
 from finetune.quantization import Quantization, dtype_name
 from finetune.room import require
 from finetune.stream import FLOAT16_LIMIT, BeyondFloat16, Stream, Written
-from finetune.tensor_files import (
-    ITEM_BYTES,
-    TensorFile,
-)
-from finetune.update import DTYPES, Change
+from finetune.tensor_files import ITEM_BYTES, TensorFile, open_weights
+from finetune.update import DTYPES, Change, tensor_of
 
 __all__ = ["MERGE_RECORD", "Into", "Storage", "adapter_identity", "merge", "write_serving_base"]
 
@@ -64,9 +62,10 @@ def merge(
         out: folder to write; it appears when it is whole.
         into: ``dequantised``: the weights that the adapter was trained on, as its record says;
             ``original``: the files' own weights, which is another model if that was 4-bit.
-        storage: ``auto``: the base's own 16-bit type, in which its activations are known to stay
-            in range; a base in float32 or float16 becomes float16 if all its weights are within
-            6e4, else bfloat16. Or one of the two by name; ``float16`` keeps three bits more.
+        storage: ``auto``: an encoder's own type; else the base's own 16-bit type, in which its
+            activations are known to stay in range; a decoder in float32 or float16 becomes float16
+            if all its weights are within 6e4, else bfloat16. Or one of the two by name;
+            ``float16`` keeps three bits more.
 
     Raises:
         IntegrityError: if the base is not the adapter's, if its 4-bit codes come out otherwise
@@ -250,9 +249,8 @@ def _write(
         (scratch / MERGE_RECORD).write_text(
             json.dumps(made, indent=1, sort_keys=True) + "\n", encoding="utf-8", newline="\n"
         )
-        for file in scratch.iterdir():
-            file.chmod(0o644)
-        scratch.chmod(0o755)
+        for path in (scratch, *scratch.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
         _sync_folder(scratch)
         scratch.rename(out)
         _sync_folder(out.parent)
@@ -288,6 +286,8 @@ def _write_weights(
             return attempt(getattr(torch, storage)), "asked for"
         except BeyondFloat16 as error:
             raise InputError(f"{error}; leave out --storage float16") from None
+    if adapter and adapter.record.encoder and torch.float32 in own:
+        return attempt(torch.float32), "an encoder keeps its base's own type: it is small"
     if torch.bfloat16 in own:  # also one that keeps its embedding in float32
         why = "the base's own type, in which its activations are known to stay in range"
         return attempt(torch.bfloat16), why
@@ -324,7 +324,7 @@ def _write_rest(base_folder: Path, out: Path, record: AdapterRecord, storage: to
         if (base_folder / name).is_file():
             shutil.copyfile(base_folder / name, out / name)
     if record.head == "sequence-classification":
-        from transformers import AutoModelForSequenceClassification
+        from transformers import AutoModel, AutoModelForSequenceClassification
 
         (out / "generation_config.json").unlink(missing_ok=True)
         tokenizer = checkpoints.load_tokenizer(base_folder)
@@ -333,11 +333,16 @@ def _write_rest(base_folder: Path, out: Path, record: AdapterRecord, storage: to
         )
         mapping = AutoModelForSequenceClassification._model_mapping
         config.architectures = [mapping[type(config)].__name__]
+        if record.pooling not in (None, "model"):
+            config.architectures = [AutoModel._model_mapping[type(config)].__name__]
         config.save_pretrained(out)
+        if record.pooling not in (None, "model"):
+            sentence_folder.write(out, record.pooling, read_head(out), longest_text(tokenizer))
     path = out / "config.json"
     config_values = json.loads(path.read_text(encoding="utf-8"))
     name = dtype_name(storage)
-    keys = [k for k in ("dtype", "torch_dtype") if config_values.get(k) not in (None, name)]
+    known = [key for key in ("dtype", "torch_dtype") if config_values.get(key) is not None]
+    keys = [key for key in known or ["dtype"] if config_values.get(key) != name]
     came_from = config_values.pop("_name_or_path", None)  # older libraries: a folder of somebody's
     if keys or came_from:
         # the type is what an engine loads the weights as
@@ -346,3 +351,21 @@ def _write_rest(base_folder: Path, out: Path, record: AdapterRecord, storage: to
             encoding="utf-8",
             newline="\n",
         )
+
+
+def read_head(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a merged folder's pooled head, by their names in the model."""
+    return {
+        name: tensor_of(file, name)
+        for file in open_weights(folder)
+        for name in file.entries
+        if is_inside(name, (POOLED_HEAD,))
+    }
+
+
+def longest_text(tokenizer: Any) -> int:
+    """Return the tokens at which a pooled classifier cuts a text: all that it has positions for."""
+    return checkpoints.longest(tokenizer, _NO_TABLE)
+
+
+_NO_TABLE = 8192  # where rotary positions set no limit: what ModernBERT was trained to read

@@ -17,16 +17,28 @@ from torch import Tensor, nn
 from transformers import BitsAndBytesConfig
 from transformers.integrations.bitsandbytes import Bnb4bitQuantize
 from transformers.pytorch_utils import Conv1D
-from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.auto import (
+    AUTO_QUANTIZATION_CONFIG_MAPPING,
+    AUTO_QUANTIZER_MAPPING,
+    register_quantization_config,
+    register_quantizer,
+)
 from transformers.quantizers.base import get_keys_to_not_convert
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 from transformers.utils.quantization_config import QuantizationMethod
 
 from finetune import nf4
+from finetune.encoder_kinds import is_inside
+from finetune.encoders import head_modules
 from finetune.errors import InputError, IntegrityError
 from finetune.quantization import Quantization, layer_fingerprint, quantize_as
 
 _METHOD = "assay_nf4"
+
+
+# transformers refuses a second registration, and this module may be loaded anew
+AUTO_QUANTIZATION_CONFIG_MAPPING.pop(_METHOD, None)
+AUTO_QUANTIZER_MAPPING.pop(_METHOD, None)
 
 
 @register_quantization_config(_METHOD)
@@ -130,6 +142,12 @@ class NF4Quantizer(Bnb4BitHfQuantizer):  # type: ignore[misc]
     ) -> None:
         config = self.quantization_config
         left = [name for name, module in model.named_modules() if config.leaves(module)]
+        # transformers spares only a decoder's head by itself
+        left += [
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear) and is_inside(name, head_modules(model))
+        ]
         if left:
             config.llm_int8_skip_modules = [
                 *get_keys_to_not_convert(model),

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 from finetune import adapter as adapters
-from finetune import adapter_files, reload
+from finetune import adapter_files, reload, sentence_folder
 from finetune import checkpoint as checkpoints
 from finetune import scratch as scratches
 from finetune.adapter_files import HEADS, AdapterFiles, AdapterRecord
 from finetune.errors import InputError, IntegrityError
-from finetune.merge import merge, write_serving_base
+from finetune.merge import longest_text, merge, read_head, write_serving_base
 from finetune.merge_record import DEQUANTISED, MERGE_RECORD
 from finetune.quantization import compute_in_float32
 from finetune.recompute import check_head, check_weight
@@ -113,7 +113,8 @@ def _as_loaded(folder: Path, record: AdapterRecord, texts: Sequence[str]) -> lis
 
 def probe_tokens(tokenizer: Any, text: str) -> list[int]:
     """Return the tokens of a probe text, cut to `MAX_TOKENS`."""
-    return list(tokenizer(text, truncation=True, max_length=MAX_TOKENS)["input_ids"])
+    longest = checkpoints.longest(tokenizer, MAX_TOKENS)
+    return list(tokenizer(text, truncation=True, max_length=longest)["input_ids"])
 
 
 def merge_proved(
@@ -274,7 +275,7 @@ def _check_tensors(
     may_change = {f"{layer}.weight" for layer in layers} | heads
     before = {name: file for file in checkpoints.check_files(base_folder) for name in file.entries}
     after = {name: file for file in open_weights(folder) for name in file.entries}
-    may_go = {name for name in before if heads and name.rpartition(".")[0] in HEADS}
+    may_go = {name for name in before if heads and name.rpartition(".")[0] in HEADS} | heads
     odd = (set(before) - may_go) ^ (set(after) - heads)
     changed = []
     for name, file in after.items():
@@ -298,6 +299,9 @@ def _check_tensors(
             ):
                 raise IntegrityError(f"{name} of the merged model is not its base's")
     _check_settings(base_folder, folder, record)
+    if adapter and record.pooling not in (None, "model"):
+        tokenizer = checkpoints.load_tokenizer(folder)
+        sentence_folder.check(folder, record.pooling, read_head(folder), longest_text(tokenizer))
     return {"num_tensors_changed": len(changed), "num_tensors_as_base": len(after) - len(changed)}
 
 
@@ -401,6 +405,7 @@ def _load(
         labels=record.labels,
         is_multi_label=record.is_multi_label,
         prompt=prompt,
+        pooling=record.pooling or "auto",
         dtype=dtype,
         held_as=record.quantization,
     )
@@ -508,6 +513,7 @@ def _check_reload(
     question = {
         "ids": ids,
         "head": record.head,
+        "pooling": record.pooling,
         "dtype": record.quantization.compute_dtype,
         "device": str(checkpoints.device()),
         "num_threads": torch.get_num_threads(),

@@ -111,7 +111,7 @@ class Stream:
             name: (storage if self._layer(name) else entry.dtype, entry.shape)
             for name, entry in file.entries.items()
             # a language-model head is replaced by the trained one
-            if not (self.heads and name.rpartition(".")[0] in HEADS)
+            if not (self.heads and (name in self.heads or name.rpartition(".")[0] in HEADS))
         }
         if is_last and self.adapter:
             shapes = self.adapter.weights.entries

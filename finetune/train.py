@@ -24,6 +24,7 @@ from transformers import (
 from trl import SFTConfig
 
 from finetune import adapter as adapters
+from finetune import head_start
 from finetune.checkpoint import Base
 from finetune.config import AdapterConfig, TrainConfig
 from finetune.encoding import Example, collate
@@ -167,14 +168,24 @@ def train(
     trainer = _trainer(
         base, model, examples, held_back, config, folder, schedule, rule, on_step, say
     )
-    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    before = {n: p.detach().clone() for n, p in parameters.items()}
-
     with trainer.args.main_process_first():  # others then find what it has set aside
         found = newest_whole(folder / "checkpoints", has_random_state=rule is None)
     for note in found.notes:
         say(note)
     checkpoint = found.checkpoint
+    if checkpoint is None:  # it holds the head as it has become
+        head_start.begin(
+            base,
+            model,
+            examples,
+            held_back,
+            start=adapter.head_start,
+            is_private=rule is not None,
+            seed=config.seed,
+            on_rows=on_rows,
+        )
+    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    before = {n: p.detach().clone() for n, p in parameters.items()}
     began = time.monotonic()
     with (
         whitened(model, base, public_texts, config.max_length)

@@ -17,7 +17,12 @@ from finetune.tensor_files import TensorFile
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-_HALF_STEP = {torch.bfloat16: (2.0**-8, 0.0), torch.float16: (2.0**-11, 2.0**-25)}
+_HALF_STEP = {
+    torch.bfloat16: (2.0**-8, 0.0),
+    torch.float16: (2.0**-11, 2.0**-25),
+    # stored as it is computed: what is seen is the arithmetic of the merge and of this measurement
+    torch.float32: (2.0**-20, 0.0),
+}
 """Most that rounding to nearest changes a number: relative, and absolute next to zero."""
 
 
@@ -111,10 +116,10 @@ def measure(weight: Tensor, update: Update, intended: Tensor, stored: Tensor) ->
         weight: W, float32; used up: it holds the change afterwards.
         update: of the layer.
         intended: the change that was meant, float32.
-        stored: the merged weight in 16 bits.
+        stored: the merged weight, as it is stored.
     """
     weight_norm = weight.norm().item()
-    rounded = stored.float()
+    rounded = stored.to(torch.float32, copy=True)
     change = torch.sub(rounded, weight, out=weight)
     rounded.square_()
     relative, absolute = _HALF_STEP[stored.dtype]

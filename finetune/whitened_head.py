@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from finetune.checkpoint import Base
 from finetune.encoding import collate, encode_text
+from finetune.errors import InputError
 
 _SHRINKAGE = 0.1  # of the mean energy of a direction, added to each: fewer texts than directions
 
@@ -39,7 +40,15 @@ def whitened(model: Any, base: Base, texts: Sequence[str], max_length: int) -> I
         base: what it stands on.
         texts: public ones, in any case none that is trained on.
         max_length: tokens at which they are cut, as the rows of the training are.
+
+    Raises:
+        InputError: if it is an encoder.
     """
+    if base.pooling is not None:
+        raise InputError(
+            "adapter.whiten_head: it is for the features of language models, and an encoder's do "
+            "worse with it (measured: 1 to 3 points); remove it"
+        )
     [head] = [
         module
         for module in model.get_base_model().score.modules()

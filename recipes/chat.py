@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eval.items import Dialogue
 from eval.task import Task
 from recipes.config import DataConfig, EvalConfig
-from recipes.data.conversations import turns_of
+from recipes.data.conversations import prompt_of, turns_of
 from recipes.data.findings import Note
 from recipes.data.rows import Parsed, Row
 
@@ -37,14 +37,29 @@ def parse(row: Row, data: DataConfig, name: str, note: Note) -> Parsed[Dialogue]
         RowError: if the row cannot be used.
     """
     messages = turns_of(row, data, note)
-    item = Dialogue(
+    return Parsed(_dialogue(name, messages), "\n".join(_content(message) for message in messages))
+
+
+def parse_prompt(row: Row, data: DataConfig, note: Note) -> tuple[Mapping[str, str], ...]:
+    """Turn a row into the turns before the reply that is to be written.
+
+    That is the last one of the assistant, as in the evaluation, if the chat ends with it.
+
+    Raises:
+        RowError: if the row cannot be used.
+    """
+    messages = prompt_of(row, data, note)
+    return _dialogue("", messages).to_last_reply()[:-1]
+
+
+def _dialogue(name: str, messages: Sequence[Message]) -> Dialogue:
+    return Dialogue(
         id=name,
         messages=tuple(_texts(message) for message in messages),
         context_only=frozenset(
             i for i, message in enumerate(messages) if not message.get("learned", True)
         ),
     )
-    return Parsed(item, "\n".join(_content(message) for message in messages))
 
 
 def _texts(message: Message) -> dict[str, str]:

@@ -46,7 +46,7 @@ ZERO_SHOT = "Which of the labels describes the text? Answer with the label only.
 def parse(row: Row, data: DataConfig, name: str, note: Note) -> Parsed[LabelledText]:
     """Turn a row into a labelled text: `text`, and `label` (one) or `labels` (several)."""
     require_columns(row, data.columns, ("text",), ("label", "labels"))
-    given = get_column(row, "text", data.columns)
+    given: str = get_column(row, "text", data.columns)
     if given.strip().casefold() in MISSING_WORDS:
         note(catalog.MISSING_WORD_TEXT, "")
     elif is_without_content(given):
@@ -64,6 +64,17 @@ def parse(row: Row, data: DataConfig, name: str, note: Note) -> Parsed[LabelledT
     group = normalize_id(get_column(row, "group", data.columns, required=False))
     item = LabelledText(id=name, text=given.strip(), label=label, group=group)
     return Parsed(item, given, "+".join(sorted(labels)))
+
+
+def parse_prompt(row: Row, data: DataConfig, note: Note) -> str:
+    """Turn a row into a text whose label is not known.
+
+    Raises:
+        RowError: if the row cannot be used.
+    """
+    del note
+    text: str = get_column(row, "text", data.columns)
+    return text.strip()
 
 
 def _labels_of(row: Row, data: DataConfig) -> tuple[tuple[str, ...], bool]:

@@ -278,6 +278,83 @@ def evaluate(
 
 
 @app.command()
+def predict(
+    target: Annotated[
+        Path, typer.Argument(metavar="RUN|DIR", help="A run, a merged folder or a release.")
+    ],
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TEXT]...", help="Texts, questions, or what users say."),
+    ] = None,
+    context: Annotated[
+        str | None, typer.Option(metavar="PASSAGE", help="What the questions are answered from.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="FILE", help="Rows, instead of texts.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="For their predictions: csv|jsonl|parquet."
+        ),
+    ] = None,
+    column: Annotated[
+        list[str],
+        typer.Option(metavar="OURS=THEIRS", help="A column of FILE; else as the recipe maps it."),
+    ] = [],  # noqa: B006
+    set_: Annotated[
+        list[str],
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="How FILE is read; 'data.encoding=' detects it."
+        ),
+    ] = [],  # noqa: B006
+    recipe: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The recipe of a merged folder outside its run."),
+    ] = None,
+    abstain_below: Annotated[
+        str | None,
+        typer.Option(metavar="P|auto", help="Give no label where the confidence is lower."),
+    ] = None,
+    error_rate: Annotated[
+        float, typer.Option(help="Of the labels given, that auto keeps with 95 % confidence.")
+    ] = 0.05,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at rows that cannot be predicted.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Predict labels, answers or replies with what was trained, prompted as in its evaluation.
+
+    Each row of FILE has one row in the output, in its order; one that cannot be predicted says
+    why in its column problem. A release is asked only if it agrees with its own list of hashes.
+
+    Example: assay predict runs/ticket-intents "where is my card?"
+
+    Example: assay predict runs/handbook-qa "How long is the trial?" --context "It is 30 days."
+
+    Example: assay predict release --data new.csv --column text=Message -o labels.csv
+    --abstain-below auto --error-rate 0.05
+    """
+    if bool(texts) is (data is not None):
+        _fail('give texts, or rows: assay predict RUN "TEXT", or --data FILE -o OUT.csv', 2)
+    if (data is None) is not (out is None) or (strict and data is None):
+        _fail("--data FILE and -o OUT go together, and --strict with them", 2)
+    if data is not None and context is not None:
+        _fail("--context goes with questions; the passages of FILE are in its column context", 2)
+    from recipes import predicting
+
+    options = predicting.Options(tuple(column), tuple(set_), recipe, abstain_below, error_rate)
+    result: Any
+    if data is not None and out is not None:
+        narrator = _narrator()
+        result = predicting.predict_file(target, data, out, options, narrator, is_strict=strict)
+    else:
+        result = predicting.predict_texts(target, texts or [], context, options)
+    _print(result.to_json(), as_json, lambda: print(*result.lines(), sep="\n"))
+
+
+@app.command()
 def compare(
     targets: Annotated[
         list[Path], typer.Argument(metavar="TARGET...", help="Runs, or folders that eval wrote.")

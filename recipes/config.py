@@ -242,6 +242,18 @@ def load(path: Path, overrides: Sequence[str] = (), *, needs_gate: bool = True) 
     return validate(values, document=document, path=path, overridden=overridden)
 
 
+def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """Return a recipe with dotted overrides applied; the last one wins.
+
+    Raises:
+        Problems: with every error at once.
+    """
+    values = json.loads(recipe.model_dump_json())
+    overridden = [_set(values, override) for override in overrides]
+    nowhere = CommentedMap()
+    return validate(values, document=nowhere, path=Path(recipe.name), overridden=overridden)
+
+
 def load_card(path: Path) -> CardConfig:
     """Read the `card` block of a recipe file, or a file that holds nothing but its keys.
 

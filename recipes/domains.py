@@ -90,7 +90,7 @@ def read(
             "base.chat_template: a classifier reads texts, not chats; remove it (adapter.prompt "
             "puts words around each text)"
         )
-    _refuse_unknown_columns(recipe)
+    refuse_unknown_columns(recipe)
     collected = findings if findings is not None else new_findings(recipe)
     parts: DataSplit[Any] = prepare(
         recipe.data,
@@ -184,7 +184,7 @@ def text_columns(recipe: Recipe) -> frozenset[str]:
     return frozenset(theirs)
 
 
-def _refuse_unknown_columns(recipe: Recipe) -> None:
+def refuse_unknown_columns(recipe: Recipe) -> None:
     """Refuse a name for a column that the recipe has not, which would name nothing."""
     story = {"chat": chat, "classification": classification, "qa": qa}[recipe.recipe]
     for ours in recipe.data.columns:

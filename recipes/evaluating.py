@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from eval import harness
 from eval.cache import Cache
-from eval.classifier import Classifier, ZeroShotClassifier
+from eval.classifier import Classifier, SimilarityClassifier, ZeroShotClassifier
 from eval.model import LanguageModel
 from eval.stats import Difference
-from eval.task import Report, Target
+from eval.task import Progress, Report, Target
 from finetune import adapter as adapters
 from finetune import checkpoint as checkpoints
+from finetune import features
 from finetune import merge as merging
+from finetune.encoder_kinds import ENCODERS, kind_of
 from finetune.quantization import dtype_name
 from recipes import documents
 from recipes.classification import ZERO_SHOT
+from recipes.config import Recipe
 from recipes.console import Narrator
 from recipes.domains import Domain
 from recipes.run import Run, base_folder, held_as
-from recipes.training import load_base
+from recipes.training import OutputHead, load_base
 
 
 def evaluate_base(run: Run, domain: Domain, narrator: Narrator) -> Report:
-    """Evaluate the base as it is; a classification base is asked zero-shot, in words."""
+    """Evaluate the base as it is.
+
+    For classification, a language model is asked for the label in words, and an encoder takes the
+    label whose name is most like the text.
+    """
     folder = base_folder(run)
     target = Target("base", base=checkpoints.identity(folder), **_how(run))
+    is_encoder = domain.head != "causal-lm" and kind_of(folder) in ENCODERS
 
     def model() -> Any:
         base = checkpoints.load(
@@ -38,9 +50,25 @@ def evaluate_base(run: Run, domain: Domain, narrator: Narrator) -> Report:
     def asked() -> Any:
         if domain.head == "causal-lm":
             return model()
+        if is_encoder:
+            return _by_similarity(run, domain, target)
         return ZeroShotClassifier(model(), domain.labels, ZERO_SHOT)
 
-    return _evaluate(run, target, domain.base_tasks, asked, narrator)
+    # an encoder embeds each text once, so it is asked all that the adapter is asked
+    tasks = domain.tasks if is_encoder else domain.base_tasks
+    return _evaluate(run, target, tasks, asked, narrator)
+
+
+def _by_similarity(run: Run, domain: Domain, target: Target) -> SimilarityClassifier:
+    """Return an encoder base as a classifier that knows nothing but the labels' names."""
+    base = load_base(run, base_folder(run), domain)
+    max_length = checkpoints.longest(base.tokenizer, run.recipe.train.max_length)
+
+    def embed(texts: Sequence[str], progress: Progress) -> NDArray[np.float64]:
+        vectors = features.embed(base, texts, max_length=max_length, on_rows=progress)
+        return np.asarray(vectors.double().numpy())
+
+    return SimilarityClassifier(embed, domain.labels, cache=_cache(run, target))
 
 
 def evaluate_adapter(run: Run, domain: Domain, narrator: Narrator) -> Report:
@@ -56,7 +84,8 @@ def evaluate_adapter(run: Run, domain: Domain, narrator: Narrator) -> Report:
 
     def asked() -> Any:
         base = load_base(run, folder, domain)
-        return _as_asked(run, domain, adapters.load(base, adapter), base.tokenizer, target)
+        model = adapters.load(base, adapter)
+        return as_evaluated(run.recipe, domain, model, base.tokenizer, _cache(run, target))
 
     return _evaluate(run, target, domain.tasks, asked, narrator)
 
@@ -74,14 +103,9 @@ def evaluate_merged(run: Run, domain: Domain, narrator: Narrator) -> Report:
     )
 
     def asked() -> Any:
-        merged = checkpoints.load(
-            folder,
-            quantization="none",
-            head=domain.head,
-            labels=domain.labels,
-            is_multi_label=domain.is_multi_label,
-        )
-        return _as_asked(run, domain, merged.model, merged.tokenizer, target)
+        merged = load_merged(folder, domain)
+        cache = _cache(run, target)
+        return as_evaluated(run.recipe, domain, merged.model, merged.tokenizer, cache)
 
     return _evaluate(run, target, domain.tasks, asked, narrator)
 
@@ -93,16 +117,30 @@ def _how(run: Run) -> dict[str, str]:
     }
 
 
-def _as_asked(run: Run, domain: Domain, model: Any, tokenizer: Any, target: Target) -> Any:
+def load_merged(folder: Path, domain: OutputHead) -> checkpoints.Base:
+    """Load a merged folder, or a release, with nothing but what is in it."""
+    return checkpoints.load(
+        folder,
+        quantization="none",
+        head=domain.head,
+        labels=domain.labels,
+        is_multi_label=domain.is_multi_label,
+    )
+
+
+def as_evaluated(
+    recipe: Recipe, domain: OutputHead, model: Any, tokenizer: Any, cache: Cache
+) -> LanguageModel | Classifier:
+    """Return a loaded model as the evaluation asks it."""
     if domain.head == "causal-lm":
-        return LanguageModel(model, tokenizer, cache=_cache(run, target))
+        return LanguageModel(model, tokenizer, cache=cache)
     return Classifier(
         model,
         tokenizer,
         domain.labels,
         is_multi_label=domain.is_multi_label,
-        max_length=run.recipe.train.max_length,
-        cache=_cache(run, target),
+        max_length=checkpoints.longest(tokenizer, recipe.train.max_length),
+        cache=cache,
     )
 
 

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from finetune import scratch as scratches
 from recipes.errors import InputError
@@ -18,9 +18,16 @@ from recipes.errors import InputError
 
 def write_text(path: Path, text: str) -> None:
     """Write a file at once; a crash or a full disk leaves what was there before."""
+    with replacing(path) as stream:
+        stream.write(text.encode("utf-8"))
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a stream whose content takes the place of a file at the end, unless an error ends it."""
     with scratches.beside(path) as scratch:
-        with scratch.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
+        with scratch.open("wb") as stream:
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         scratch.chmod(0o644)

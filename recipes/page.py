@@ -291,9 +291,7 @@ def _notes(run: Run, record: Mapping[str, Any]) -> tuple[str, ...]:
     notes = []
     if run.recipe.recipe == "classification":
         notes.append(
-            "The base has no classification head; it is asked zero-shot for the likeliest label "
-            f"name, on at most {run.recipe.eval.max_base_items} of the test rows, and compared on "
-            "those."
+            _BASE_OF_ENCODER if record["base"].get("pooling") else _base_of_language_model(run)
         )
     if record["rows"]["dropped"]:
         notes.append(f"{record['rows']['dropped']} bad rows were left out; data.json lists them.")
@@ -302,3 +300,15 @@ def _notes(run: Run, record: Mapping[str, Any]) -> tuple[str, ...]:
         "tell an adapter from its base, and certify nothing."
     )
     return tuple(notes)
+
+
+_BASE_OF_ENCODER = (
+    "The base has no classification head; it takes the label whose name its vector is most like."
+)
+
+
+def _base_of_language_model(run: Run) -> str:
+    return (
+        "The base has no classification head; it is asked zero-shot for the likeliest label name, "
+        f"on at most {run.recipe.eval.max_base_items} of the test rows, and compared on those."
+    )

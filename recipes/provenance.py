@@ -63,6 +63,7 @@ def begin(source: Path, recipe: Recipe, base: Base, parts: DataSplit[Any]) -> di
                 if recipe.base.chat_template
                 else {}
             ),
+            **({"pooling": base.pooling} if base.pooling else {}),
         },
         "quantization": base.quantization.kind,
         "settings": settings_of(recipe),

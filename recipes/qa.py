@@ -60,7 +60,7 @@ def parse(row: Row, data: DataConfig, name: str, note: Note) -> Parsed[Question]
             raise
         hint = "; an unanswerable question has an empty list of answers"
         raise MissingColumn(f"{error}{hint}", error.needs) from None
-    context, question = _context(row, columns), get_column(row, "question", columns)
+    context, question = _asked(row, columns)
     answers = _answers(row, columns, note)
     if not answers and _is_blank_cell(row, columns):
         note(catalog.BLANK_ANSWER, "")
@@ -75,6 +75,22 @@ def parse(row: Row, data: DataConfig, name: str, note: Note) -> Parsed[Question]
     label = "answerable" if answers else "unanswerable"
     _find_answer_faults(row, item, data.columns, note)
     return Parsed(item, f"{context}\n{question}", label, passage=item.context)
+
+
+def parse_prompt(row: Row, data: DataConfig, note: Note) -> Question:
+    """Turn a row into a question whose answer is not known: `context` and `question`.
+
+    Raises:
+        RowError: if the row cannot be used.
+    """
+    del note
+    require_columns(row, data.columns, ("context",), ("question",))
+    context, question = _asked(row, data.columns)
+    return Question("", context.strip(), question.strip(), answers=(), document="")
+
+
+def _asked(row: Row, columns: Mapping[str, str]) -> tuple[str, str]:
+    return _context(row, columns), get_column(row, "question", columns)
 
 
 def _find_answer_faults(row: Row, item: Question, columns: Mapping[str, str], note: Note) -> None:
@@ -209,6 +225,11 @@ def encode(item: Question, tokenizer: Any, *, max_length: int, stop_ids: frozens
     )
 
 
+def max_new_tokens(config: EvalConfig) -> int:
+    """Return the longest answer in tokens."""
+    return min(config.max_new_tokens, 32)
+
+
 def tasks(test: Sequence[Question], config: EvalConfig) -> list[Task]:
     """Return the default tasks: answers, BBQ-form questions, support and gain by the passage."""
     from eval.accuracy import question_answering
@@ -218,7 +239,7 @@ def tasks(test: Sequence[Question], config: EvalConfig) -> list[Task]:
     asked: dict[str, Any] = {
         "to_messages": messages,
         "no_answer": NO_ANSWER,
-        "max_new_tokens": min(config.max_new_tokens, 32),
+        "max_new_tokens": max_new_tokens(config),
     }
     return [
         question_answering(test, **asked),

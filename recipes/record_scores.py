@@ -125,7 +125,7 @@ def _ask(
         tokenizer,
         domain.labels,
         is_multi_label=domain.is_multi_label,
-        max_length=run.recipe.train.max_length,
+        max_length=checkpoints.longest(tokenizer, run.recipe.train.max_length),
     )
     p = classifier.probabilities([text for _, text in records], progress)
     labels = [example.label for example, _ in records]

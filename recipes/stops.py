@@ -33,6 +33,7 @@ WHAT_IS_LEFT = {
     "eval": _ANSWERS,
     "compare": f"no page was written; {_ANSWERS}",
     "merge": f"a merged model is written whole or not at all; {_AGAIN}",
+    "predict": f"a file of predictions is written whole or not at all; {_AGAIN}",
     "ship": f"a release is written whole or not at all; {_AGAIN}",
 }
 """Of verbs that do more than read, or go on where they were."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from finetune import checkpoint as checkpoints
 from finetune import merge as merging
@@ -258,7 +258,7 @@ def _rows_bar(open_bar: Callable[[str, int], Bar], num_rows: int) -> Callable[[i
 
     def on_rows(num: int) -> None:
         nonlocal bar
-        bar = bar or open_bar("blocks that are not trained", num_rows)
+        bar = bar or open_bar("what is not trained, once for each row", num_rows)
         bar.advance(num)
 
     return on_rows
@@ -323,7 +323,23 @@ def num_private_units(recipe: Recipe, rows: Sequence[DataRow[Any]]) -> int:
     return len(private_units(recipe, rows)) + recipe.data.canaries
 
 
-def load_base(run: Run, folder: Path, domain: Domain) -> checkpoints.Base:
+class OutputHead(Protocol):
+    """What comes out of a model: a domain's, or what the record of an adapter says."""
+
+    @property
+    def head(self) -> checkpoints.Head:
+        """Of words or of classes."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Classes of a classification head, in the order of its outputs."""
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether several labels may hold at once."""
+
+
+def load_base(run: Run, folder: Path, domain: OutputHead) -> checkpoints.Base:
     """Load the base of a run with the head that its recipe trains, held as when the run began."""
     from transformers import set_seed
 
@@ -337,4 +353,5 @@ def load_base(run: Run, folder: Path, domain: Domain) -> checkpoints.Base:
         is_multi_label=domain.is_multi_label,
         prompt=recipe.adapter.prompt,
         held_as=held_as(run),
+        pooling=recipe.base.pooling,
     )

@@ -45,7 +45,22 @@ _UNREADABLE = (
 """Faults that leave a gap in the turns, which would be taken for a fault in their order."""
 
 
-def turns_of(row: Row, data: DataConfig, note: Note) -> list[Message]:
+_TO_BE_WRITTEN = "..."
+
+
+def prompt_of(row: Row, data: DataConfig, note: Note) -> list[Message]:
+    """Return the messages of a row as `turns_of` does, of a chat whose last reply may be missing.
+
+    A chat that does not end with the assistant gets a last turn that says nothing, in the place of
+    the reply that is to be written.
+
+    Raises:
+        RowError: if the row cannot be used.
+    """
+    return turns_of(row, data, note, needs_reply=False)
+
+
+def turns_of(row: Row, data: DataConfig, note: Note, *, needs_reply: bool = True) -> list[Message]:
     """Return the messages of a row: roles ``system``, ``user`` and ``assistant``.
 
     Calls of tools, their results and the list of tools are text in them. A message has ``learned``
@@ -57,13 +72,17 @@ def turns_of(row: Row, data: DataConfig, note: Note) -> list[Message]:
         data: the names of columns, and what to do with reasoning and unusual orders.
         note: receives findings about a row that can be used, and all but one of those about a row
             that cannot.
+        needs_reply: whether a chat that does not end with the assistant cannot be used; else it is
+            given a last turn (`prompt_of`).
 
     Raises:
         RowError: if the row cannot be used.
     """
     faults = Faults(note)
-    layout = read_layout(row, data.columns, faults)
+    layout = read_layout(row, data.columns, faults, needs_reply=needs_reply)
     turns = _read_turns(layout, data, faults)
+    if not needs_reply and turns and turns[-1].role != "assistant":
+        turns.append(Turn("assistant", _TO_BE_WRITTEN, index=len(turns), is_learned=True))
     tools = read_tools(layout.tools, "tools", faults)
     functions = read_tools(layout.functions, "functions", faults)
     if tools and functions:

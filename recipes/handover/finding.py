@@ -24,6 +24,7 @@ REQUANTISED = (
 
 OLLAMA = "docs.ollama.com/import (read 2026-11)"
 LLAMA_CPP = "llama.cpp as in llama-cpp-python 0.3.36: conversion/llama.py, src/llama-vocab.cpp"
+SENTENCE_TRANSFORMERS = "sentence-transformers 6.2.0: loaded and asked by ship --smoke"
 TRANSFORMERS = "transformers 5.24.0: transformers serve --help, cli/serving/chat_completion.py"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.adapter_files import template_of
+from finetune.identity import DENSE_WEIGHTS
 from recipes.errors import InputError
 from recipes.handover import adapters, finding, gguf
 from recipes.handover.finding import Finding
@@ -54,6 +55,8 @@ def _of_merged(folder: Path, config: dict[str, Any]) -> list[Finding]:
     architecture = (config.get("architectures") or ["none"])[0]
     if architecture.endswith("ForSequenceClassification"):
         return _of_classifier(config)
+    if (folder / DENSE_WEIGHTS).is_file():
+        return _of_pooled_classifier(config)
     defaults = _sampling_defaults(folder)
     length = config.get("max_position_embeddings")
     context = f" --max-model-len {length}" if isinstance(length, int) and length <= 8192 else ""
@@ -171,6 +174,45 @@ def _of_classifier(config: dict[str, Any]) -> list[Finding]:
             f"{head} SGLang documents classifiers for some architectures only; not looked up for "
             "this one.",
             "none",
+        ),
+        Finding("llama.cpp", "GGUF file", "cannot", "", none, finding.LLAMA_CPP),
+        Finding("Ollama", "GGUF file", "cannot", "", none, finding.OLLAMA),
+    ]
+
+
+def _of_pooled_classifier(config: dict[str, Any]) -> list[Finding]:
+    num_labels = len(config.get("id2label") or {})
+    is_multi_label = config.get("problem_type") == "multi_label_classification"
+    squash = "sigmoid" if is_multi_label else "softmax"
+    head = f"A head of {num_labels} labels on pooled vectors: no chat, no completions."
+    none = f"{head} The engine serves language models only."
+    return [
+        Finding(
+            "Sentence-Transformers",
+            "merged model",
+            "can",
+            "python -c 'from sentence_transformers import SentenceTransformer; "
+            'print(SentenceTransformer(".").encode("text"))\'',
+            f"{head} encode gives the logits in the order of id2label in config.json; their "
+            f"{squash} is the probability.",
+            finding.SENTENCE_TRANSFORMERS,
+        ),
+        Finding(
+            "transformers",
+            "merged model",
+            "cannot",
+            "",
+            f"{head} No class of transformers pools so; a pipeline would begin a head at random. "
+            "Load the folder with Sentence-Transformers.",
+            finding.TRANSFORMERS,
+        ),
+        Finding(
+            "vLLM",
+            "merged model",
+            "unknown",
+            "",
+            f"{head} Whether its pooling runner applies the Dense module was not tried.",
+            _VLLM_POOLING,
         ),
         Finding("llama.cpp", "GGUF file", "cannot", "", none, finding.LLAMA_CPP),
         Finding("Ollama", "GGUF file", "cannot", "", none, finding.OLLAMA),

@@ -10,6 +10,7 @@ costs nothing is what the proof of the merge is for.
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import subprocess
@@ -24,6 +25,7 @@ import torch
 from eval.classifier import Classifier
 from eval.model import LanguageModel, output_of
 from finetune import checkpoint as checkpoints
+from finetune import sentence_folder
 from finetune.adapter_files import template_of
 from finetune.errors import IntegrityError
 from recipes.errors import InputError
@@ -45,6 +47,15 @@ from transformers import pipeline
 folder, texts = json.loads(sys.argv[1])
 ask = pipeline("text-classification", model=folder, dtype="float32", device="cpu")
 print(json.dumps([{s["label"]: s["score"] for s in ask(t, top_k=None)} for t in texts]))
+"""
+
+
+_SENTENCES = """
+import json, sys
+from sentence_transformers import SentenceTransformer
+folder, texts = json.loads(sys.argv[1])
+model = SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": "float32"})
+print(json.dumps(model.encode(texts, show_progress_bar=False).tolist()))
 """
 
 
@@ -84,6 +95,8 @@ def smoke(folder: Path, *, timeout_seconds: float = 600) -> Smoke:
     config = json.loads(path.read_text(encoding="utf-8"))
     if (config.get("architectures") or [""])[0].endswith("ForSequenceClassification"):
         return _smoke_classes(folder, config, timeout_seconds)
+    if (folder / sentence_folder.MODULES).is_file():
+        return _smoke_classes(folder, config, timeout_seconds, is_pooled=True)
     return _smoke_chat(folder, timeout_seconds)
 
 
@@ -136,11 +149,21 @@ def _ask(folder: Path, port: int, question: str, timeout_seconds: float) -> str:
         raise server.ServerFailed("the server answered with no chat completion") from None
 
 
-def _smoke_classes(folder: Path, config: dict[str, Any], timeout_seconds: float) -> Smoke:
+def _smoke_classes(
+    folder: Path, config: dict[str, Any], timeout_seconds: float, *, is_pooled: bool = False
+) -> Smoke:
+    package = "sentence_transformers" if is_pooled else "transformers"
+    if importlib.util.find_spec(package) is None:
+        raise InputError(
+            f"{folder} is a folder of Sentence-Transformers, which is not installed: "
+            'pip install "assay[sentence-transformers]"'
+        )
+    how = "SentenceTransformer.encode" if is_pooled else "text-classification pipeline"
+    script = _SENTENCES if is_pooled else _PIPELINE
     start = time.monotonic()
     try:
         done = subprocess.run(  # noqa: S603 (our own interpreter)
-            [sys.executable, "-c", _PIPELINE, json.dumps([str(folder.resolve()), QUESTIONS])],
+            [sys.executable, "-c", script, json.dumps([str(folder.resolve()), QUESTIONS])],
             env=os.environ | server.OFFLINE,
             capture_output=True,
             text=True,
@@ -148,11 +171,11 @@ def _smoke_classes(folder: Path, config: dict[str, Any], timeout_seconds: float)
             encoding="utf-8",
         )
     except subprocess.TimeoutExpired:
-        raise IntegrityError(f"{folder}: a pipeline had no answer in time") from None
+        raise IntegrityError(f"{folder}: {how} had no answer in time") from None
     seconds = time.monotonic() - start
     if done.returncode != 0:
         last = "\n".join(done.stderr.strip().splitlines()[-3:])
-        raise IntegrityError(f"{folder} cannot be loaded as a pipeline:\n{last}")
+        raise IntegrityError(f"{folder} cannot be loaded by {package} ({how}):\n{last}")
     answers = json.loads(done.stdout.splitlines()[-1])
     labels = tuple(config["id2label"][k] for k in sorted(config["id2label"], key=int))
     is_multi_label = config.get("problem_type") == "multi_label_classification"
@@ -166,6 +189,10 @@ def _smoke_classes(folder: Path, config: dict[str, Any], timeout_seconds: float)
     )
     engine = Classifier(base.model, base.tokenizer, labels, is_multi_label=is_multi_label)
     wanted = engine.probabilities(QUESTIONS)
+    if is_pooled:  # it gives logits, in the order of the labels
+        logits = torch.tensor(answers, dtype=torch.float64)
+        rows = (logits.sigmoid() if is_multi_label else logits.softmax(1)).tolist()
+        answers = [dict(zip(labels, row, strict=True)) for row in rows]
     difference = max(
         abs(answer.get(label, float("inf")) - float(p))
         for answer, row in zip(answers, wanted, strict=True)
@@ -173,12 +200,12 @@ def _smoke_classes(folder: Path, config: dict[str, Any], timeout_seconds: float)
     )
     if not difference <= SAME_PROBABILITY:
         raise IntegrityError(
-            f"{folder} in a pipeline gives class probabilities that differ by up to "
+            f"{folder} by {how} gives class probabilities that differ by up to "
             f"{difference:.2g} from the evaluated ones, limit {SAME_PROBABILITY:g}"
         )
     return Smoke(
-        f"transformers {importlib.metadata.version('transformers')}",
-        "text-classification pipeline in a process of its own",
+        f"{package} {importlib.metadata.version(package)}",
+        f"{how} in a process of its own",
         len(QUESTIONS),
         num_tokens=0,
         max_difference=difference,

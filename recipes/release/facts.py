@@ -133,7 +133,8 @@ def gather(
     merged = run.folder / "merged"
     decision = documents.decision(run.folder / DECISION)
     record = documents.record(run.folder)
-    model = {p.name: p for p in sorted(merged.iterdir()) if is_model_file(p.name)}
+    files = {path.relative_to(merged).as_posix(): path for path in sorted(merged.rglob("*"))}
+    model = {name: p for name, p in files.items() if p.is_file() and is_model_file(name)}
     weights = [path for name, path in model.items() if name.endswith(".safetensors")]
     config = documents.config(merged)
     return Facts(

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from finetune.errors import IntegrityError
-from finetune.identity import TOKENIZER_FILES
+from finetune.identity import SENTENCE_FILES, TOKENIZER_FILES
 from finetune.settings_that_run import settings_that_run
 from finetune.tensor_files import read_strict_json
 
@@ -50,7 +50,7 @@ SIGNATURE = "model.sig"
 TECHNICAL_DOCUMENTATION = "TECHNICAL_DOCUMENTATION.md"
 TEST_RESULT = "attestations/test-result.dsse.json"
 
-MODEL_FILES = ("config.json", "generation_config.json", *TOKENIZER_FILES)
+MODEL_FILES = ("config.json", "generation_config.json", *TOKENIZER_FILES, *SENTENCE_FILES)
 _WEIGHTS = r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
 SAMPLES = "evidence/eval/samples"
 _SAMPLES = rf"{SAMPLES}/[\w.-]+\.jsonl"

@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from finetune.identity import DENSE_WEIGHTS
 from privacy.statement import digits_up
 from recipes import shortfall
 from recipes.card import MISSING
@@ -294,6 +295,21 @@ def _privacy(facts: Facts) -> str:
 
 
 def _use(facts: Facts) -> list[str]:
+    if DENSE_WEIGHTS in facts.hashes:
+        return [
+            "\n".join(
+                [
+                    "```python",
+                    "from sentence_transformers import SentenceTransformer",
+                    "",
+                    'model = SentenceTransformer("DIR")',
+                    'logits = model.encode(["a text"], convert_to_tensor=True)',
+                    "probabilities = logits.softmax(-1)  # sigmoid() where labels may hold at once",
+                    "# their order is that of id2label in config.json",
+                    "```",
+                ]
+            )
+        ]
     kind = "ForCausalLM" if task_of(facts) == "text-generation" else "ForSequenceClassification"
     lines = [
         "```python",

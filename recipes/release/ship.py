@@ -154,6 +154,7 @@ def _same_rows(run: Run) -> Domain:
 
 def _copy_model(merged: Path, scratch: Path, facts: Facts) -> None:
     for name in facts.hashes:
+        (scratch / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(merged / name, scratch / name)
     write_json(scratch / layout.MERGE, facts.merge)
 

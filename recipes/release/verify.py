@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,19 @@ from typing import Any
 from securesystemslib.signer import SSlibKey
 
 from eval.report.text import clean
+from finetune.encoder_kinds import POOLED_HEAD
 from finetune.errors import InputError as FinetuneInputError
 from finetune.errors import IntegrityError
-from finetune.identity import identity_of
-from finetune.tensor_files import INDEX, MAX_JSON_BYTES, WEIGHTS, open_weights, strict_json
+from finetune.identity import DENSE_WEIGHTS, identity_of
+from finetune.tensor_files import (
+    INDEX,
+    MAX_JSON_BYTES,
+    WEIGHTS,
+    TensorFile,
+    open_file,
+    open_weights,
+    strict_json,
+)
 from privacy.errors import LedgerError, PrivacyError
 from privacy.ledger import LedgerSummary
 from privacy.ledger import verify as verify_ledger
@@ -263,7 +272,11 @@ def _evidence_problems(
 def _weight_problems(folder: Path, files: Mapping[str, Path]) -> Iterator[str]:
     """Say where an index or a header leads a loader elsewhere than to the files that are listed."""
     try:
-        loaded = {file.path.name for file in open_weights(folder)}
+        weights = open_weights(folder)
+        loaded = {file.path.name for file in weights}
+        if DENSE_WEIGHTS in files:
+            loaded.add(DENSE_WEIGHTS)
+            yield from _dense_problems(weights, open_file(files[DENSE_WEIGHTS]))
     except (IntegrityError, FinetuneInputError, OSError) as error:
         yield f"the weights are not in order: {error}"
         return
@@ -348,6 +361,18 @@ def _signing_key(folder: Path, trusted: Trusted) -> SSlibKey | str:
         return parse_public_key(signature.leaf_key(folder / layout.SIGNATURE), layout.SIGNATURE)
     except (InputError, SignatureDiffers) as error:
         return f"attestations: no key to check them with: {error}"
+
+
+def _dense_problems(weights: Sequence[TensorFile], dense: TensorFile) -> Iterator[str]:
+    """Say where the head that Sentence-Transformers loads is not the one beside the encoder."""
+    own = {
+        name.replace(f"{POOLED_HEAD}.", "linear."): file.sha256(name)
+        for file in weights
+        for name in file.entries
+        if name.startswith(f"{POOLED_HEAD}.")
+    }
+    if own != {name: dense.sha256(name) for name in dense.entries}:
+        yield f"{DENSE_WEIGHTS} is not the head of the model that was evaluated"
 
 
 def _attestation_problems(

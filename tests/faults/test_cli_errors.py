@@ -162,9 +162,11 @@ def test_what_is_no_run_folder_is_refused_by_every_verb_that_wants_one(
     (tmp_path / "other" / "notes.txt").write_text("notes")
     before = state_of(tmp_path)
     done = assay_here(verb, "other", folder=tmp_path)
-    # compare also takes folders that eval wrote
-    is_more = verb == "compare"
-    said = "other is none of the things that can be compared" if is_more else "is not a run folder"
+    # these two also take other folders
+    said = {
+        "compare": "other is none of the things that can be compared",
+        "audit": "other is none of the folders that can be audited",
+    }.get(verb, "is not a run folder")
     check_refusal(done, exits.INPUT, said)
     assert state_of(tmp_path) == before
 

@@ -99,7 +99,8 @@ def test_no_process_is_forked(system: System, monkeypatch: pytest.MonkeyPatch) -
         from recipes.check import workers
 
         monkeypatch.setattr(workers, "FEWEST_ROWS", 0)
-        found = [*workers.in_chunks(lambda rows: (os.getpid(), sum(rows)), 2 * workers.CHUNK)]
+        with workers.started(lambda rows: (os.getpid(), sum(rows)), 2 * workers.CHUNK) as results:
+            found = [*results]
     assert {pid for _, (pid, _) in found} == {os.getpid()}
     assert sum(total for _, (_, total) in found) == sum(range(2 * workers.CHUNK))
 

@@ -78,9 +78,7 @@ def encode(tokenizer: Any, messages: Sequence[Message]) -> Example:
 
 
 def learned(tokenizer: Any, messages: Sequence[Message]) -> list[str]:
-    return [
-        text for text, is_learned in marked(tokenizer, encode(tokenizer, messages)) if is_learned
-    ]
+    return [run.text for run in marked(tokenizer, encode(tokenizer, messages)) if run.is_learned]
 
 
 def turn_by_turn(tokenizer: Any, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
@@ -154,7 +152,7 @@ def test_many_turns_are_found_without_rendering_the_chat_up_to_each(
     monkeypatch.setattr(tokenizer, "apply_chat_template", count)
     example = encode(tokenizer, messages)
     assert num_rendered < 5 * len(messages)
-    assert len([1 for _, is_learned in marked(tokenizer, example) if is_learned]) == 400
+    assert sum(run.is_learned for run in marked(tokenizer, example)) == 400
 
 
 def test_a_control_string_cut_in_two_by_the_ends_of_texts_is_text() -> None:
@@ -174,7 +172,7 @@ def test_a_turn_that_is_not_learned_is_context() -> None:
     for number in (1, 5):
         messages[number]["learned"] = False
     example = encode(tokenizer, messages)
-    assert marked(tokenizer, example) == [
+    assert [(run.text, run.is_learned) for run in marked(tokenizer, example)] == [
         (
             "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nbad<|im_end|>\n"
             "<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n",

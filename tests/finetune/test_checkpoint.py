@@ -215,8 +215,9 @@ def edited(folder: Path, **fields: Any) -> Path:
         ({"model_type": None}, "config.json: transformers .* makes no model of it: Unrecognized"),
         ({"hidden_size": "wide"}, "makes no model of it: Validation error for field 'hidden_size'"),
         ({"num_hidden_layers": 3}, r"lacks 9 tensors of a LlamaForCausalLM \(first model.layers.2"),
-        ({"model_type": "bert"}, "of the kind 'bert', and every recipe adapts a causal"),
-        ({"model_type": "t5"}, "of the kind 't5', and every recipe adapts a causal"),
+        ({"model_type": "bert"}, r"an encoder \('bert'\), which the classification recipe adapts"),
+        ({"model_type": "albert"}, "of the kind 'albert', and this recipe adapts a causal"),
+        ({"model_type": "t5"}, "of the kind 't5', and this recipe adapts a causal"),
     ],
 )
 @pytest.mark.parametrize("quantization", ["none", "nf4"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from finetune import cache, checkpoint, identity, machine, template_file
+from finetune import cache, checkpoint, gguf_base, identity, machine, template_file
 from finetune.config import AdapterConfig, CheckpointConfig, TrainConfig
 from finetune.errors import InputError
 from finetune.train import train
@@ -99,7 +99,7 @@ def test_a_folder_needs_no_cache(tiny_base: Path) -> None:
 def test_a_base_that_needs_the_cache_says_how_to_move_it(no_cache: Path, tiny_base: Path) -> None:
     (no_cache / "base.gguf").write_bytes(b"GGUF")
     with pytest.raises(cache.NoCache, match=r"cannot be written \(Not a directory.*ASSAY_CACHE"):
-        checkpoint.materialize_gguf(no_cache / "base.gguf")
+        gguf_base.materialize(no_cache / "base.gguf")
     (no_cache / "own.jinja").write_text(tiny.CHATML, encoding="utf-8")
     with pytest.raises(cache.NoCache, match="ASSAY_CACHE"):
         template_file.with_template(tiny_base, no_cache / "own.jinja")

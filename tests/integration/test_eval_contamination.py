@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from recipes import config
+from finetune.identity import identity
+from recipes import config, domains
 from tests.cli import assay_here
 from tests.integration.test_eval_targets import make_adapter, write_pairs
+from tests.recipes import whole
 from tests.recipes.rows import write_jsonl
 
 
@@ -37,7 +39,17 @@ def run_of(folder: Path, base: Path, questions: list[str]) -> Path:
     run = folder / "run"
     run.mkdir()
     (run / "resolved.yaml").write_text(config.dump(config.load(folder / "recipe.yaml")))
-    (run / "record.json").write_text(json.dumps({"source": str(folder)}))
+    manifest = domains.read(config.load(folder / "recipe.yaml"), folder).parts.manifest()
+    (run / "data.json").write_text(json.dumps(manifest))
+    record = whole.RECORD | {
+        "source": str(folder),
+        "name": "house",
+        "recipe": "chat",
+        "base": {"identity": identity(base), "checkpoint": str(base)},
+        "data": {name: manifest[name] for name in ("files", "fingerprint")},
+        "rows": manifest["rows"],
+    }
+    (run / "record.json").write_text(json.dumps(record))
     make_adapter(base, run / "adapter", seed=1)
     return run
 

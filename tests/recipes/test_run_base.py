@@ -16,6 +16,7 @@ from finetune.quantization import VERSION, Quantization
 from recipes import provenance
 from recipes.config import Recipe
 from recipes.run import RECORD, Run, base_folder, held_as
+from tests.recipes import whole
 
 
 @pytest.fixture
@@ -37,7 +38,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def record(run: Run, **base: Any) -> None:
-    (run.folder / RECORD).write_text(json.dumps({"base": {"identity": "sha256:0"} | base}))
+    (run.folder / RECORD).write_text(
+        json.dumps(whole.RECORD | {"source": str(run.source), "base": whole.RECORD["base"] | base})
+    )
 
 
 def train(run: Run, tiny_base: Path, version: int) -> Quantization:

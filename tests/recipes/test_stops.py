@@ -147,11 +147,12 @@ def test_handlers_are_put_back() -> None:
 
 FORKED = """
 import os, sys, time
-from recipes.check.workers import in_chunks
+from recipes.check.workers import started
 def work(rows):
     print(os.getpid(), flush=True)
     time.sleep(60)
-list(in_chunks(work, 2000, workers=2))
+with started(work, 2000, workers=2) as results:
+    list(results)
 """
 
 

@@ -70,8 +70,12 @@ class Layout:
     """The older form of tools (OpenAI)."""
 
 
-def read_layout(row: Row, columns: Mapping[str, str], faults: Faults) -> Layout:
+def read_layout(
+    row: Row, columns: Mapping[str, str], faults: Faults, *, needs_reply: bool = True
+) -> Layout:
     """Find the turns of a row, whichever layout it is in.
+
+    Without ``needs_reply`` a row may lack the column of its reply, or have nothing in it.
 
     Raises:
         RowError: if it is in none, or lacks a column of its layout.
@@ -80,19 +84,25 @@ def read_layout(row: Row, columns: Mapping[str, str], faults: Faults) -> Layout:
     values = row.values
     num_context = 0
     used: tuple[str, ...] = ()
+
+    def has(name: str) -> bool:
+        value = values.get(columns.get(name, name))
+        return bool(value.strip() if isinstance(value, str) else value == value and value)
+
     if columns.get("messages", "messages") in values:
         turns = _list(row, "messages", columns)
         _note_second_layout(row, columns, faults)
     elif columns.get("conversations", "conversations") in values:
         turns = _list(row, "conversations", columns)
     elif isinstance(values.get("prompt"), dict):
-        turns = _best_path(values["prompt"])
+        turns = _best_path(values["prompt"], needs_reply=needs_reply)
     elif columns.get("prompt", "prompt") in values:
         asked = _prompt(row, columns)
-        turns, num_context = [*asked, *_completion(row, columns, faults)], len(asked)
+        reply = _completion(row, columns, faults) if needs_reply or has("completion") else []
+        turns, num_context = [*asked, *reply], len(asked)
         used = REASONING_KEYS
     elif columns.get("instruction", "instruction") in values:
-        turns = _alpaca(row, columns)
+        turns = _alpaca(row, columns, has_reply=needs_reply or has("output"))
         used = REASONING_KEYS
     else:
         _refuse_preference(row, faults)
@@ -176,15 +186,15 @@ def _refuse_preference(row: Row, faults: Faults) -> None:
         faults.report()
 
 
-def _alpaca(row: Row, columns: Mapping[str, str]) -> list[Any]:
+def _alpaca(row: Row, columns: Mapping[str, str], *, has_reply: bool) -> list[Any]:
     asked = get_column(row, "instruction", columns)
     given = get_column(row, "input", columns, required=False)
     asked = f"{asked}\n\n{given}" if given else asked
-    answer = _answer(get_column(row, "output", columns), row, columns)
+    reply = [_answer(get_column(row, "output", columns), row, columns)] if has_reply else []
     return [
         *_history(row.values.get("history")),
         {"role": "user", "content": asked},
-        answer,
+        *reply,
     ]
 
 
@@ -205,10 +215,10 @@ def _history(given: Any) -> list[dict[str, str]]:
     ]
 
 
-def _best_path(prompt: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _best_path(prompt: Mapping[str, Any], *, needs_reply: bool) -> list[dict[str, Any]]:
     """Return the turns from the root of a message tree, each the best-ranked reply that stayed.
 
-    The path ends with the last turn of the assistant: a question without a reply is no row.
+    The path ends with the last turn of the assistant, where a question without a reply is no row.
     """
     path: list[dict[str, Any]] = []
     node: Mapping[str, Any] | None = prompt
@@ -220,7 +230,7 @@ def _best_path(prompt: Mapping[str, Any]) -> list[dict[str, Any]]:
             if isinstance(reply, dict) and not reply.get("deleted")
         ]
         node = min(replies, key=_rank, default=None)
-    while path and path[-1]["role"] != "assistant":
+    while needs_reply and path and path[-1]["role"] != "assistant":
         path.pop()
     return path
 

@@ -117,7 +117,7 @@ class _Reader:
         for index, key in enumerate(self.at.members()):
             place = f"{self.path}[{index}]"
             values = self.value(place)
-            if key in seen:
+            if key in seen and values is not None:  # else it is a finding already
                 why = f"the key {key[:30]!r} appears twice in one object"
                 self.findings.add(UNUSABLE_ROW, place, why)
                 continue

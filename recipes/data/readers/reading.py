@@ -20,6 +20,9 @@ def read_rows(
 ) -> Iterator[Row]:
     """Yield the rows of one file; a row that cannot be read becomes a finding.
 
+    Each such row is exactly one finding of a kind that drops its row, recorded when the row's turn
+    comes: rows and findings together are the file's rows in their order.
+
     Args:
         path: the file.
         config: how it is read where that is not to be detected.

@@ -266,8 +266,9 @@ def _named_rows(
     for line in header.rest:
         place, fields = f"{path}:{line.number}", line.fields
         if line.faults:
-            for kind, number, why in line.faults:
-                findings.add(kind, f"{path}:{number}", why)
+            (kind, number, why), *more = line.faults
+            also = f" (and in {len(more)} more lines of this row)" if more else ""
+            findings.add(kind, f"{path}:{number}", f"{why}{also}")
         elif headers.is_header_again(header.names, fields, wanted):
             findings.add(UNUSABLE_ROW, place, headers.HEADER_AGAIN)
         elif any(field.strip() for field in fields[count:]):

@@ -14,6 +14,7 @@ from eval import harness
 from eval.stats import estimate
 from eval.task import Report, Sample, Target, Task, TaskResult
 from finetune.identity import identity
+from finetune.quantization import Quantization
 from privacy.ledger import Ledger
 from privacy.plan import PrivacyConfig, make_plan
 from privacy.self_test import Check
@@ -59,7 +60,8 @@ def make_run(
     (run.folder / "resolved.yaml").write_text(config.dump(recipe))
     domain = domains.read(recipe, folder)
     write_json(run.folder / "data.json", domain.parts.manifest())
-    made: Any = SimpleNamespace(identity=identity(base), quantization=SimpleNamespace(kind="nf4"))
+    held = Quantization("nf4")
+    made: Any = SimpleNamespace(identity=identity(base), quantization=held, pooling=None)
     record = provenance.begin(folder, recipe, made, domain.parts)
     training = {"num_steps": 3, "num_tokens": 4372, "num_seconds": 1.2, "num_parameters": 8704}
     if is_private:

@@ -591,6 +591,8 @@ def test_no_paper_of_a_release_writes_to_the_terminal_by_itself(release: Path, k
     assert done.code == 5
     assert "files agree" in done.err
     edit(release / "release.json", lambda r: r.update(outcome="PASS"))
+    bill = release / "bom.cdx.json"
+    edit(bill, lambda b: b["metadata"]["component"].update(version=painted))
     list_again(release)
     shown = assay_here("verify", release, folder=release.parent)
     assert shown.code == 0
