@@ -60,7 +60,9 @@ _BARE = ("SafetensorError", "Exception")  # of safetensors; of tokenizers
 
 NO_MEMORY = re.compile(
     r"can't allocate memory|cannot allocate memory|not enough memory|out of memory|unable to mmap"
-    r"|std::bad_alloc|failed to map segment|CU(BLAS|DNN)_STATUS_ALLOC_FAILED|MemoryError",
+    r"|std::bad_alloc|failed to map segment|CU(BLAS|DNN)_STATUS_ALLOC_FAILED|MemoryError"
+    # oneDNN, which has no place for its code; threading, which has none for a stack
+    r"|^could not create a primitive$|^can't start new thread$",
     re.IGNORECASE,
 )
 """What torch, the dynamic loader and Rust say of memory, without an error of its own."""

@@ -44,11 +44,14 @@ NO_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
     RuntimeError("unable to mmap 6441680 bytes from file <model>: Cannot allocate memory (12)"),
     ImportError("tokenizers.abi3.so: failed to map segment from shared object"),
+    RuntimeError("could not create a primitive"),
+    RuntimeError("can't start new thread"),
 ]
 NO_MEMORY[2].args = (NO_MEMORY[2].args[0] + "allocate memory: you tried to allocate 4 bytes",)
 OTHER = [
     OSError(errno.EACCES, "Permission denied"),
     RuntimeError("PytorchStreamReader failed reading zip archive"),
+    RuntimeError("could not create a primitive descriptor for a matmul primitive"),
     ValueError("the row says: No space left on device"),
     ImportError("No module named torch"),
     KeyError("out of memory"),
