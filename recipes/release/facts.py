@@ -7,6 +7,7 @@ What a run keeps for itself (where its files lie, row ids, prompts, answers) nev
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -202,18 +203,22 @@ def public_record(record: Mapping[str, Any], *, revision: str | None) -> dict[st
 
 
 def num_parameters(path: Path) -> int:
-    """Count the numbers in a safetensors file from its header."""
-    with path.open("rb") as file:
-        (size,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(size))
-    total = 0
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            count = 1
-            for length in tensor["shape"]:
-                count *= length
-            total += count
-    return total
+    """Count the numbers in a safetensors file from its header.
+
+    Raises:
+        InputError: if the file is empty, cut or of another kind.
+    """
+    try:
+        with path.open("rb") as file:
+            (size,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(min(size, path.stat().st_size)))
+        tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+        return sum(math.prod(tensor["shape"]) for tensor in tensors)
+    except (LookupError, TypeError, AttributeError, ValueError, struct.error):
+        raise InputError(
+            f"{path} is damaged: its header is not one of safetensors; bring the file back from a "
+            "copy, or merge the run again"
+        ) from None
 
 
 def _figures(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
