@@ -779,6 +779,8 @@ def _run(stop: Any) -> int:
     try:
         app(standalone_mode=True)
     except SystemExit as done:
+        if stop.number is not None:  # typer's, where the signal came before the verb began
+            return _explained(done, stop)
         return done.code if isinstance(done.code, int) else 0
     except Escaped as escaped:
         return _explained(escaped.error, stop)

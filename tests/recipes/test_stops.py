@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from recipes import stops
+from recipes import cli, stops
+from tests.cli import assay_here
 
 # the verb `init`, made to wait; it holds a file open that must be cleaned up behind it
 WAIT = """
@@ -188,3 +189,18 @@ def test_a_child_that_may_never_return_ends_with_a_killed_parent(module: str) ->
         process.wait()
         _, alive = psutil.wait_procs([one], timeout=10)
     assert alive == []
+
+
+def test_a_signal_before_the_verb_begins_is_said_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parsing(**_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None  # as typer does
+
+    monkeypatch.setattr(cli, "app", parsing)
+    done = assay_here("init", "qa", folder=tmp_path)
+    assert done.code == 143
+    assert "interrupted (SIGTERM)" in done.said

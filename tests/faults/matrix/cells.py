@@ -61,7 +61,7 @@ ROWS_OF_TABLE = (
     Row(
         "init",
         "init",
-        ("qa", "--data", ROWS, "-o", "new.yaml"),
+        ("classification", "--data", ROWS, "-o", "new.yaml"),
         damaged=(ROWS,),
         num_kills=6,
     ),

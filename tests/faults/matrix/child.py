@@ -155,6 +155,8 @@ def begin(command: Command) -> None:
         (2, command.err, command.stderr),
     ):
         _connect(number, path, stream)
+    # a job in the background ignores SIGINT, and what it starts would too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(command.env)
     os.chdir(command.folder)
     sys.argv = ["assay", *command.arguments]

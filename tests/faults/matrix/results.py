@@ -16,6 +16,7 @@ VOLATILE = frozenset(
         "started",
         "finished",
         "created",
+        "made",
         "timestamp",
         "serialNumber",
         "resumed_from",
