@@ -18,7 +18,7 @@ from recipes.gating import Plea, gate
 from recipes.locks import locked, locked_to_read
 from recipes.run import RECORD, Run, read_domain, spent
 from recipes.run_agreement import hold
-from recipes.training import refuse_other_rows, train_adapter
+from recipes.training import train_adapter
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,6 @@ def gate_again(run: Run, plea: Plea | None = None, approver: Path | None = None)
         run: that was evaluated.
         plea: for an override of one rule.
         approver: private key of whoever approves the decision.
-
-    Raises:
-        InputError: if the run's rows have changed, or it is read-only and would have to be written.
     """
     is_read_only = files.is_read_only(run.folder)
     if is_read_only and (plea is not None or approver is not None):
@@ -86,7 +83,6 @@ def gate_again(run: Run, plea: Plea | None = None, approver: Path | None = None)
             "run to a place that can be written"
         )
     domain = read_domain(run)
-    refuse_other_rows(run, domain)
     folder = run.folder / "merged"
     with locked_to_read(run.folder):
         is_merged = (run.folder / "eval" / "merged" / "report.json").is_file() and folder.is_dir()
@@ -111,8 +107,7 @@ def merge_again(
     A merge into the original weights is a candidate of its own, in a run folder of its own.
 
     Raises:
-        InputError: if a merge back into 4-bit is asked for, or a choice that there is not, or if
-            the run's rows have changed.
+        InputError: if a merge back into 4-bit is asked for, or a choice that there is not.
         GateRefused: if the gate has not passed it, or an approval is missing.
         DecisionVoid: if the decision is not about what lies in the folder.
     """
@@ -121,7 +116,6 @@ def merge_again(
     with locked(run.folder):
         hold(run, merged=False, kinds=("base", "adapter"), base=base)
         domain = read_domain(run)
-        refuse_other_rows(run, domain)
         # the file may have been edited since; in `run_all` it was made a moment ago
         gating.refuse_other(run, domain, "adapter", _require_open(run, "adapter"))
         if into != "original":
