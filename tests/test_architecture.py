@@ -30,6 +30,7 @@ VERBS = {
     "init",
     "merge",
     "plan",
+    "predict",
     "restore",
     "run",
     "schema",
