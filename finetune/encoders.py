@@ -32,13 +32,6 @@ def head_modules(model: Any) -> tuple[str, ...]:
     return heads if hasattr(model, heads[-1]) else ()
 
 
-def pooling_of(model: Any) -> Pooling | None:
-    """Return how an encoder's classifier pools; None for a model that is none."""
-    if isinstance(model, PooledClassifier):
-        return model.pooling
-    return "model" if head_modules(model) else None
-
-
 def blocks_of(model: Any) -> tuple[str, nn.ModuleList]:
     """Return the name and the list of an encoder's blocks: as many as its configuration says.
 
