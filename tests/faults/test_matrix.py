@@ -20,8 +20,6 @@ from tests.faults.matrix.verdicts import Outcome
 
 PAGE = ROOT / "docs" / "reliability.md"
 TAKES_NO_FILES = {"schema", "doctor"}
-NOT_YET = {"predict"}
-"""Commands that no cell tries yet."""
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +76,7 @@ def test_a_command_survives_a_fault_or_explains_it(
 
 def test_every_command_that_works_on_files_is_a_row_of_the_table() -> None:
     commands = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-    assert {row.verb for row in ROWS_OF_TABLE} == commands - TAKES_NO_FILES - NOT_YET
+    assert {row.verb for row in ROWS_OF_TABLE} == commands - TAKES_NO_FILES
 
 
 @pytest.mark.slow

@@ -41,6 +41,11 @@ class Row:
         return self.damaged_from or self.starts_from
 
     @property
+    def takes_any_rows(self) -> bool:
+        """Whether it may be given other rows than the run was trained and evaluated on."""
+        return self.verb == "predict"
+
+    @property
     def is_random(self) -> bool:
         """Whether two runs of it differ, as noise is drawn from the system."""
         return self.is_private and self.verb == "train"
@@ -98,6 +103,13 @@ ROWS_OF_TABLE = (
         num_kills=20,
     ),
     Row("compare", "compare", (RUN,), starts_from="finished", damaged=(ROWS, RUN)),
+    Row(
+        "predict",
+        "predict",
+        (RUN, "--data", ROWS, "-o", "predicted.jsonl"),
+        starts_from="finished",
+        damaged=(ROWS, RUN),
+    ),
     Row(
         "gate",
         "gate",
