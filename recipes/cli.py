@@ -762,21 +762,24 @@ def _show_verified(folder: Path, result: Any) -> None:
 
 def main() -> NoReturn:
     """Run the command line and turn expected errors into one paragraph and an exit code."""
+    import atexit
+
     from recipes import stops, streams
 
     with streams.resilient() as outputs, stops.heard() as stop:
-        _be_quiet()
         code = _run(stop)
         try:
             outputs.out.flush()
         except OSError as error:
             code = _explained(error, stop)
+    atexit.register(stops.end_at_once_from_now_on)
     raise SystemExit(outputs.code(code))
 
 
 def _run(stop: Any) -> int:
     """Run a verb and return its exit code, having said what went wrong."""
     try:
+        _be_quiet()
         app(standalone_mode=True)
     except SystemExit as done:
         if stop.number is not None:  # typer's, where the signal came before the verb began

@@ -39,6 +39,14 @@ WHAT_IS_LEFT = {
 """Of verbs that do more than read, or go on where they were."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """A stop signal that is handled.
+
+    Not a KeyboardInterrupt itself: where that leaves an `eval`, as of an annotation, Python ends
+    the process by SIGINT in the end, although it was handled (`run_eval_code_obj`, CPython 3.11).
+    """
+
+
 @dataclass
 class Stop:
     """Which signal asks the command to stop, if one does."""
@@ -63,7 +71,7 @@ def left_by(verb: str) -> str:
 
 @contextmanager
 def heard() -> Iterator[Stop]:
-    """Turn the first stop signal into a KeyboardInterrupt, so that everything cleans up behind it.
+    """Turn the first stop signal into an `Interrupted`, so that everything cleans up behind it.
 
     A later one ends the process at once, with its children. A signal that the process was started
     to ignore (nohup) stays ignored.
@@ -74,7 +82,7 @@ def heard() -> Iterator[Stop]:
         now = time.monotonic()
         if stop.number is None:
             stop.number, stop.since = number, now
-            raise KeyboardInterrupt
+            raise Interrupted
         if now - stop.since > ONE_STOP_SECONDS:
             _end_at_once(number)
 
@@ -84,8 +92,10 @@ def heard() -> Iterator[Stop]:
             return
         # Python drops what is raised within __del__ and some callbacks: ask again outside of it
         number, stop.number = stop.number, None
-        threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+        again.append(threading.Timer(0.05, os.kill, (os.getpid(), number)))
+        again[-1].start()
 
+    again: list[threading.Timer] = []
     before = {number: signal.getsignal(number) for number in STOPS}
     told_before, sys.unraisablehook = sys.unraisablehook, on_unraisable
     try:
@@ -94,9 +104,18 @@ def heard() -> Iterator[Stop]:
                 signal.signal(number, on_signal)
         yield stop
     finally:
+        for timer in again:  # the command has ended before it was asked again
+            timer.cancel()
         sys.unraisablehook = told_before
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end_at_once_from_now_on() -> None:
+    """Let a stop signal end the process without a traceback, as the command has cleaned up."""
+    for number in STOPS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _: os._exit(128 + number))
 
 
 def left_to_parent() -> None:

@@ -117,6 +117,29 @@ def test_a_signal_is_not_lost_where_python_drops_exceptions(tmp_path: Path) -> N
     assert "Exception ignored" not in said
 
 
+def test_a_signal_within_eval_has_the_exit_code_of_any_other(tmp_path: Path) -> None:
+    """As when it comes while typer evaluates the annotations of the verbs."""
+    with waiting(tmp_path, 'eval("time.sleep(20)")') as process:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=15)
+    assert process.returncode == 130, said
+
+
+def test_a_signal_after_the_command_ended_shows_no_traceback(tmp_path: Path) -> None:
+    at_exit = (
+        "import atexit\natexit.register(lambda: print('ready', flush=True) or time.sleep(20))\n"
+    )
+    with waiting(tmp_path, "pass", at_exit) as process:
+        assert process.stdout is not None
+        while process.stdout.readline() != "ready\n":
+            pass
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=15)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+
+
 def test_whatever_a_library_makes_of_the_signal_the_command_was_interrupted(tmp_path: Path) -> None:
     body = """
         try: time.sleep(30)
