@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
+from pydantic import TypeAdapter
+
 Family = Literal["accuracy", "bias", "hallucination"]
 
 REPORT_SCHEMA = 1
@@ -167,7 +169,8 @@ class Report:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: if the schema is not the one that this version reads.
+            ValueError: if the schema is not the one that this version reads, or a value is of
+                another type.
         """
         if values.get("schema") != REPORT_SCHEMA:
             raise ValueError(
@@ -185,9 +188,13 @@ class Report:
             )
             for name, task in values["tasks"].items()
         }
-        return Report(
+        report = Report(
             target=Target(**values["target"]), tasks=tasks, num_seconds=values["num_seconds"]
         )
+        return _FORM.validate_json(json.dumps(asdict(report)), strict=True)
+
+
+_FORM = TypeAdapter(Report)
 
 
 def fingerprint(items: object) -> str:

@@ -227,11 +227,14 @@ def _set_aside(checkpoint: Path) -> str:
 def _write(checkpoint: Path, manifest: _Manifest) -> None:
     """Write the manifest, old or new and nothing between, and return once it is on the disk."""
     scratch = checkpoint / f".{MANIFEST}"
-    with scratch.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.write(manifest.model_dump_json(indent=1) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    scratch.replace(checkpoint / MANIFEST)
+    try:
+        with scratch.open("w", encoding="utf-8", newline="\n") as stream:
+            stream.write(manifest.model_dump_json(indent=1) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        scratch.replace(checkpoint / MANIFEST)
+    finally:
+        scratch.unlink(missing_ok=True)
     _sync_folder(checkpoint)
 
 

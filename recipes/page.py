@@ -241,7 +241,7 @@ def _proof(run: Run) -> dict[str, str]:
     if not path.is_file():
         return {}
     merged = documents.merge(path.parent)
-    proof = merged.get("proof", {})
+    proof = merged.get("proof") or {}
     shown = {
         "merged into": merged["into"],
         "tensors": ", ".join(f"{count} {what}" for what, count in merged["tensors"].items()),

@@ -118,6 +118,18 @@ def _as_split_then(recipe: Recipe, resolved: Path) -> Recipe:
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=before)})
 
 
+def is_trained(run: Run) -> bool:
+    """Return whether a run's training has ended: the adapter is there, and the record has its end.
+
+    An adapter alone was left by a process that ended between the two.
+
+    Raises:
+        InputError: if the record is damaged.
+    """
+    has_both = (run.folder / "adapter").is_dir() and (run.folder / RECORD).is_file()
+    return has_both and documents.record(run.folder).get("training") is not None
+
+
 def read_domain(run: Run) -> Domain:
     """Read the rows of a run; a trained classifier's labels keep the order of its head.
 
@@ -127,14 +139,14 @@ def read_domain(run: Run) -> Domain:
         InputError: if the data cannot be used.
     """
     adapter = run.folder / "adapter"
-    is_trained = adapter.is_dir() or (run.folder / "merged").is_dir()
+    was_trained = is_trained(run) or (run.folder / "merged").is_dir()
     has_head = adapter.is_dir() and run.recipe.recipe == "classification"
     return domains.read(
         run.recipe,
         run.source,
         labels=adapters.read_record(adapter).labels if has_head else (),
-        is_trained=is_trained,
-        scan_personal_data=not is_trained,
+        is_trained=was_trained,
+        scan_personal_data=not was_trained,
     )
 
 
@@ -212,7 +224,7 @@ def refuse_other_base(run: Run, folder: Path) -> None:
         )
         if begun_on != found:
             raise RunDiffers(
-                f"the run in {run.folder} was begun on the base {begun_on}, and {folder} is now "
-                f"{found}; bring that base back, give the run another name (--set name=...), or "
+                f"the run in {run.folder} was begun on the base {begun_on}, as its {RECORD} says, "
+                f"and {folder} is now {found}; bring that base back, give the run another name (--set name=...), or "
                 "begin it anew with --fresh (which deletes that run)"
             )

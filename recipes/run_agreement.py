@@ -168,6 +168,11 @@ def _disagreements(
     reports = dict(_reports(folder, kinds))
     targets = {file: report.target for file, report in reports.items()}
     training = record.get("training") or {}
+    if adapter_identity and not training:
+        yield (
+            f"training: adapter/ holds an adapter, and {RECORD} not its end: the training was "
+            "interrupted, and the same assay train goes on"
+        )
 
     yield from differing(
         "base",

@@ -32,7 +32,7 @@ from recipes.domains import Domain
 from recipes.errors import InputError, Problem, Problems
 from recipes.files import read_json, write_json, write_text
 from recipes.private_rule import private_rule
-from recipes.run import RECORD, Run, base_folder, held_as, refuse_other_base
+from recipes.run import RECORD, Run, base_folder, held_as, is_trained, refuse_other_base
 from recipes.run_agreement import hold
 
 NOTES = "training_notes"
@@ -45,12 +45,14 @@ def train_adapter(run: Run, domain: Domain, narrator: Narrator) -> None:
     folder = base_folder(run)
     refuse_other_rows(run, domain)
     refuse_other_base(run, folder)
-    if (run.folder / "adapter").is_dir() and (run.folder / RECORD).is_file():
+    if is_trained(run):
         hold(run, merged=False, kinds=(), base=folder)
         write_text(run.folder / "resolved.yaml", config.dump(recipe))  # its card may have changed
         narrator.say(f"trained already: {run.folder / 'adapter'}")
         _tidy(run)
         return
+    # of a process that ended before the record had its training: the last checkpoint makes it again
+    shutil.rmtree(run.folder / "adapter", ignore_errors=True)
     _refuse_missing_trackers(recipe.train.report_to)
     if recipe.privacy:
         refuse_float64("a private run")

@@ -428,3 +428,12 @@ def test_a_line_that_is_there_is_not_written_again_and_one_that_differs_is(tmp_p
     TrainingLog(path).add({"step": 2, "loss": 1.5})  # on another machine: the later one counts
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(line["step"], line["loss"]) for line in lines] == [(1, 2.0), (2, 1.0), (2, 1.5)]
+
+
+def test_a_manifest_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        resume._write(tmp_path, resume._Manifest(step=1, files=None))
+    assert list(tmp_path.iterdir()) == []

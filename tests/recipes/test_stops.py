@@ -70,8 +70,7 @@ def test_a_second_signal_ends_it_at_once_with_its_children(tmp_path: Path) -> No
     stubborn = """
         import subprocess
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-        print(child.pid, flush=True)
-        try: time.sleep(60)
+        try: print(child.pid, flush=True); time.sleep(60)
         finally: time.sleep(60)
 """
     with waiting(tmp_path, stubborn) as process:

@@ -52,6 +52,9 @@ class Reference:
     num_operations: int
     """All file operations."""
 
+    best_loss: float
+    """Of the run, on held-back rows; NaN where there is none."""
+
 
 class Bench:
     """One recipe's states. Commands run in `world`, whose path is in some files, one at a time."""
@@ -172,6 +175,7 @@ class Bench:
             ended.seconds,
             writes,
             everything,
+            results.best_loss(self.world / RUN),
         )
 
     @contextmanager

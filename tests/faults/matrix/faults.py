@@ -124,18 +124,24 @@ def _limit_memory(bench: Bench, row: Row, extra_mb: int) -> Verdict:
     reference = bench.reference(row)
     bench.restore(row.starts_from)
     ended = bench.run(row.command, extra_memory=extra_mb * 2**20)
-    return _then_with_enough(bench, row, reference, of_refusal(ended))
+    is_rounded = "from now on a micro-batch has" in ended.err
+    return _then_with_enough(bench, row, reference, of_refusal(ended), is_rounded=is_rounded)
 
 
 def _then_with_enough(
-    bench: Bench, row: Row, reference: Reference, verdict: Verdict | None
+    bench: Bench,
+    row: Row,
+    reference: Reference,
+    verdict: Verdict | None,
+    *,
+    is_rounded: bool = False,
 ) -> Verdict:
     """Judge a command that ran short of something, and run it again with enough."""
     if verdict is not None and verdict.outcome is Outcome.FAILED:
         return verdict
     if left := scratch_in(bench.world):
         return failed(f"it left {', '.join(left[:3])}")
-    after = same_in_the_end(bench, row, reference)
+    after = same_in_the_end(bench, row, reference, is_rounded=is_rounded)
     return after if verdict is None or after.outcome is Outcome.FAILED else verdict
 
 
@@ -223,8 +229,8 @@ def _change_before(bench: Bench, row: Row, fault: Fault, detail: str) -> Verdict
     bench.restore(row.damaged_stage)
     path = bench.world / detail
     # the message speaks of what a change means for the run
-    settings = ("other settings",)
-    meant = {ROWS: ("the rows have changed",), RECIPE: settings, f"{RUN}/resolved.yaml": settings}
+    settings: tuple[str, ...] = ("other settings",)
+    meant: dict[str, tuple[str, ...]] = {ROWS: ("the rows have changed",), RECIPE: settings, f"{RUN}/resolved.yaml": settings}
     more = meant.get(detail, ())
     match fault:
         case Fault.TRUNCATED:

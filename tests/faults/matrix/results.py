@@ -99,6 +99,13 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def best_loss(run: Path) -> float:
+    """Return the best loss on held-back rows of a run; NaN where its record has none."""
+    record = run / "record.json"
+    training = json.loads(record.read_text()).get("training") if record.is_file() else None
+    return float((training or {}).get("best_eval_loss") or "nan")
+
+
 def differences(before: dict[str, str], after: dict[str, str]) -> list[str]:
     """Return what was added, removed or changed, in words."""
     return [
