@@ -28,6 +28,7 @@ from recipes.config import Recipe
 from recipes.console import Narrator
 from recipes.domains import Domain
 from recipes.run import Run, base_folder, held_as
+from recipes.run_agreement import tasks_of
 from recipes.training import OutputHead, load_base
 
 
@@ -54,9 +55,7 @@ def evaluate_base(run: Run, domain: Domain, narrator: Narrator) -> Report:
             return _by_similarity(run, domain, target)
         return ZeroShotClassifier(model(), domain.labels, ZERO_SHOT)
 
-    # an encoder embeds each text once, so it is asked all that the adapter is asked
-    tasks = domain.tasks if is_encoder else domain.base_tasks
-    return _evaluate(run, target, tasks, asked, narrator)
+    return _evaluate(run, target, tasks_of(run, domain, "base"), asked, narrator)
 
 
 def _by_similarity(run: Run, domain: Domain, target: Target) -> SimilarityClassifier:

@@ -15,7 +15,7 @@ from typing import Any
 from eval import harness
 from eval.cost import read_cost
 from eval.errors import EvaluationError
-from eval.task import Report, Target
+from eval.task import Report, Target, Task
 from finetune import adapter_files
 from finetune import checkpoint as checkpoints
 from finetune import merge as merging
@@ -112,7 +112,7 @@ def hold_results(run: Run, domain: Domain, kinds: Collection[str]) -> None:
         f"  {kind}: {problem}"
         for kind in kinds
         for problem in harness.contradictions(
-            domain.base_tasks if kind == "base" else domain.tasks, run.folder / "eval" / kind
+            tasks_of(run, domain, kind), run.folder / "eval" / kind
         )
     ]
     if problems:
@@ -141,8 +141,17 @@ def is_evaluated(run: Run, domain: Domain, kind: str) -> bool:
         target = harness.read_report(folder).target
     except EvaluationError:
         return False
-    tasks = domain.base_tasks if kind == "base" else domain.tasks
-    return harness.finished(tasks, target, folder) is not None
+    return harness.finished(tasks_of(run, domain, kind), target, folder) is not None
+
+
+def tasks_of(run: Run, domain: Domain, kind: str) -> list[Task]:
+    """Return the tasks of a model of a run: of ``base``, ``adapter`` or ``merged``.
+
+    A language model is asked for labels in words, one by one, and so of fewer rows. An encoder
+    embeds each text once, and is asked of all.
+    """
+    is_encoder = documents.record(run.folder)["base"].get("pooling") is not None
+    return domain.base_tasks if kind == "base" and not is_encoder else domain.tasks
 
 
 def _of_base_files(record: Mapping[str, Any], base: Path) -> Iterator[str]:

@@ -28,6 +28,7 @@ def test_a_classifier_on_an_encoder_goes_the_whole_way(
     write_recipe(tmp_path, "classification", source, **settings)
     edited = json.loads((tmp_path / "recipe.yaml").read_text())
     edited["base"] |= {"quantization": "none", "pooling": pooling}
+    edited["eval"] = {"max_base_items": 4}  # of fewer rows than there are, which encoders ignore
     (tmp_path / "recipe.yaml").write_text(json.dumps(edited))
     done = assay_here("run", "recipe.yaml", "--json", folder=tmp_path)
     assert done.code == 0, done.err
