@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -11,6 +12,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from eval.control_tokens import plain
 from eval.cost import COST, measured
 from eval.errors import EvaluationError
@@ -19,6 +22,8 @@ from eval.task import Estimate, Progress, Report, Sample, Target, Task, TaskResu
 
 _REPORT = "report.json"
 _PARTIAL = "report.partial.json"
+_FILES = "files.json"
+"""The hash of each file of a finished evaluation; earlier versions wrote none."""
 
 
 def evaluate(
@@ -60,8 +65,8 @@ def evaluate(
     is_in_one_go = not results and not len(getattr(model, "cache", ()))
     # first withdraw what is out of date: the samples beside it are about to change
     _write_report(folder / _PARTIAL, report)
-    (folder / _REPORT).unlink(missing_ok=True)
-    (folder / COST).unlink(missing_ok=True)
+    for name in (_REPORT, _FILES, COST):
+        (folder / name).unlink(missing_ok=True)
     for task in tasks:
         if task.name in report.tasks:
             continue
@@ -82,9 +87,44 @@ def evaluate(
     if is_in_one_go:
         cost = measured(report.num_seconds, getattr(model, "num_tokens", None))
         _write(folder / COST, json.dumps(asdict(cost)) + "\n")
-    _write_report(folder / _REPORT, report)
+    text = _text_of(report)
+    hashes = {_REPORT: _sha256(text.encode())}
+    for task in tasks:
+        path = _samples_path(folder, task.name)
+        hashes[path.relative_to(folder).as_posix()] = _sha256(path.read_bytes())
+    _write(folder / _FILES, json.dumps(hashes, indent=1) + "\n")
+    _write(folder / _REPORT, text)
     (folder / _PARTIAL).unlink()
     return report
+
+
+def changed_files(folder: Path) -> list[str]:
+    """Return the files of a finished evaluation whose bytes are not those that it wrote.
+
+    One that is missing is not among them. None of an evaluation that is not finished, or that an
+    earlier version made.
+
+    Raises:
+        EvaluationError: if their list cannot be read.
+    """
+    path = folder / _FILES
+    if not (path.is_file() and (folder / _REPORT).is_file()):
+        return []
+    try:
+        hashes = _HASHES.validate_json(path.read_bytes(), strict=True)
+    except ValueError:
+        raise EvaluationError(
+            f"{path} is damaged; bring it back from a copy, or delete {folder} and evaluate again"
+        ) from None
+    found = {name: folder / name for name in hashes if (folder / name).is_file()}
+    return [name for name, one in found.items() if _sha256(one.read_bytes()) != hashes[name]]
+
+
+_HASHES = TypeAdapter(dict[str, str])
+
+
+def _sha256(content: bytes) -> str:
+    return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
 def finished(tasks: Sequence[Task], target: Target, folder: Path) -> Report | None:
@@ -289,7 +329,11 @@ def write_samples(folder: Path, task_name: str, samples: Sequence[Sample]) -> No
 
 
 def _write_report(path: Path, report: Report) -> None:
-    _write(path, json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
+    _write(path, _text_of(report))
+
+
+def _text_of(report: Report) -> str:
+    return json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n"
 
 
 def _write(path: Path, text: str) -> None:

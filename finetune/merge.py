@@ -30,7 +30,7 @@ from finetune import scratch as scratches
 from finetune.adapter_files import AdapterFiles, AdapterRecord
 from finetune.encoder_kinds import POOLED_HEAD, is_inside
 from finetune.errors import InputError, IntegrityError
-from finetune.merge_record import DEQUANTISED, MERGE_RECORD, NOT_IN_4_BIT, ORIGINAL
+from finetune.merge_record import DEQUANTISED, MERGE_RECORD, NOT_IN_4_BIT, ORIGINAL, sealed
 from finetune.quantization import Quantization, dtype_name
 from finetune.room import require
 from finetune.stream import FLOAT16_LIMIT, BeyondFloat16, Stream, Written
@@ -247,7 +247,9 @@ def _write(
             "tensor_sha256": written.tensors,
         }
         (scratch / MERGE_RECORD).write_text(
-            json.dumps(made, indent=1, sort_keys=True) + "\n", encoding="utf-8", newline="\n"
+            json.dumps(sealed(made), indent=1, sort_keys=True) + "\n",
+            encoding="utf-8",
+            newline="\n",
         )
         for path in (scratch, *scratch.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,30 @@ NOT_IN_4_BIT = (
     "are; for many adapters on one engine make a serving base once (assay merge RUN --serving-base "
     "DIR) and serve them unmerged"
 )
+
+
+_DIGEST = "digest"
+"""Key of a record: ``sha256:...`` over the rest. Records of earlier versions have none."""
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record with its digest, so that a changed byte does not pass for what was written.
+
+    Args:
+        record: JSON values, without NaN and infinity.
+    """
+    return {**record, _DIGEST: _digest(record)}
+
+
+def is_as_written(record: Mapping[str, Any]) -> bool:
+    """Return whether a record agrees with its digest, or has none."""
+    return record.get(_DIGEST) in (None, _digest(record))
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in record.items() if key != _DIGEST}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def read(folder: Path) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ from finetune import scratch as scratches
 from finetune.adapter_files import HEADS, AdapterFiles, AdapterRecord
 from finetune.errors import InputError, IntegrityError
 from finetune.merge import longest_text, merge, read_head, write_serving_base
-from finetune.merge_record import DEQUANTISED, MERGE_RECORD
+from finetune.merge_record import DEQUANTISED, MERGE_RECORD, sealed
 from finetune.quantization import compute_in_float32
 from finetune.recompute import check_head, check_weight
 from finetune.room import NO_MEMORY
@@ -254,7 +254,7 @@ def _add_proof(folder: Path, proof: Mapping[str, Any]) -> None:
     made = json.loads(path.read_text(encoding="utf-8")) | {"proof": proof}
     part = path.with_name(path.name + ".part")
     with part.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.write(json.dumps(made, indent=1, sort_keys=True) + "\n")
+        stream.write(json.dumps(sealed(made), indent=1, sort_keys=True) + "\n")
         stream.flush()
         os.fsync(stream.fileno())
     part.chmod(0o644)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from eval.decision import Decision
 from eval.policy import GatePolicy
 from eval.task import Report
+from finetune import merge_record
 from recipes.errors import InputError
 from recipes.files import read_json
 
@@ -278,7 +279,11 @@ def merge(merged: Path) -> dict[str, Any]:
         merged: the folder with the weights.
     """
     way_out = f"remove the folder {merged} and merge again with: assay merge {merged.parent}"
-    return _read(merged / Path(MERGE).name, _Merge, way_out)
+    path = merged / Path(MERGE).name
+    values = _read(path, _Merge, way_out)
+    if not merge_record.is_as_written(values):
+        raise _damaged(path, "it has changed since it was written, by its own digest", way_out)
+    return values
 
 
 def decision(path: Path) -> dict[str, Any]:

@@ -11,13 +11,14 @@ from eval import harness
 from finetune import checkpoint as checkpoints
 from finetune import merge as merging
 from finetune.errors import IntegrityError
+from finetune.merge_record import sealed
 from finetune.proof import merge_proved, serving_base_proved
 from recipes import config, documents
 from recipes.console import Narrator
 from recipes.domains import Domain
 from recipes.errors import InputError
 from recipes.evaluating import evaluate_merged
-from recipes.files import write_json, write_text
+from recipes.files import finite, write_json, write_text
 from recipes.locks import locked
 from recipes.run import RECORD, Run, base_folder
 from recipes.run_agreement import hold
@@ -109,7 +110,7 @@ def _hold_against_adapter(run: Run, domain: Domain) -> None:
     merge = documents.merge(run.folder / "merged")
     if merge.get("tasks_against_adapter") != found:
         path = run.folder / "merged" / merging.MERGE_RECORD
-        write_json(path, merge | {"tasks_against_adapter": found})
+        write_json(path, sealed(finite(merge | {"tasks_against_adapter": found})))
 
 
 def new_candidate(run: Run) -> Run:

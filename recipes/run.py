@@ -121,13 +121,13 @@ def _as_split_then(recipe: Recipe, resolved: Path) -> Recipe:
 def is_trained(run: Run) -> bool:
     """Return whether a run's training has ended: the adapter is there, and the record has its end.
 
-    An adapter alone was left by a process that ended between the two.
+    An adapter with a record that lacks it was left by a process that ended between the two.
 
     Raises:
-        InputError: if the record is damaged.
+        InputError: if there is an adapter, and the record is damaged or missing.
     """
-    has_both = (run.folder / "adapter").is_dir() and (run.folder / RECORD).is_file()
-    return has_both and documents.record(run.folder).get("training") is not None
+    has_adapter = (run.folder / "adapter").is_dir()
+    return has_adapter and documents.record(run.folder).get("training") is not None
 
 
 def read_domain(run: Run) -> Domain:
@@ -225,6 +225,6 @@ def refuse_other_base(run: Run, folder: Path) -> None:
         if begun_on != found:
             raise RunDiffers(
                 f"the run in {run.folder} was begun on the base {begun_on}, as its {RECORD} says, "
-                f"and {folder} is now {found}; bring that base back, give the run another name (--set name=...), or "
-                "begin it anew with --fresh (which deletes that run)"
+                f"and {folder} is now {found}; bring that base back, give the run another name "
+                "(--set name=...), or begin it anew with --fresh (which deletes that run)"
             )

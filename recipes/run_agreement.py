@@ -164,6 +164,9 @@ def _disagreements(
     run: Run, record: Mapping[str, Any], *, merged: bool, kinds: Collection[str], skip_torn: bool
 ) -> Iterator[str]:
     folder = run.folder
+    for kind in KINDS:
+        for name in harness.changed_files(folder / "eval" / kind):
+            yield f"{kind} evaluation: eval/{kind}/{name} is not what its evaluation wrote"
     yield from agreement.of_recipe(record, public_recipe(run.recipe), RECORD, RECIPE)
     yield from _of_rows(record, documents.manifest(folder))
     try:

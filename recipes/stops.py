@@ -112,10 +112,20 @@ def heard() -> Iterator[Stop]:
 
 
 def end_at_once_from_now_on() -> None:
-    """Let a stop signal end the process without a traceback, as the command has cleaned up."""
+    """Let a stop signal end the process with its exit code and a line, outside of a command.
+
+    That is before one has begun, or after it has cleaned up.
+    """
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        line = f"assay: interrupted ({signal.Signals(number).name}); nothing is half-written\n"
+        with suppress(OSError):
+            os.write(2, line.encode())
+        os._exit(128 + number)
+
     for number in STOPS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda number, _: os._exit(128 + number))
+            signal.signal(number, on_signal)
 
 
 def left_to_parent() -> None:

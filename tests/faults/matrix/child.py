@@ -248,6 +248,9 @@ def _main() -> Callable[[], object] | None:
     if "--fresh" in sys.argv:
         values = json.loads(sys.argv[-1])
         begin(Command(**values))
+        from recipes.entry import main as fresh
+
+        return fresh
     else:
         preload()
         gc.collect()

@@ -103,6 +103,9 @@ def _signalled(
     is_fresh = how.startswith("fresh")
     seconds = share * (reference.num_seconds + (FRESH_SECONDS if is_fresh else 0.0))
     running = bench.start(row.command, is_fresh=is_fresh)
+    while is_fresh and running.counts() is None and not running.has_ended():
+        time.sleep(0.001)  # until Python itself has started
+    seconds += running.seconds() if is_fresh else 0.0
     while running.seconds() < seconds and not running.has_ended():
         time.sleep(0.001)
     running.send(number)
@@ -230,7 +233,11 @@ def _change_before(bench: Bench, row: Row, fault: Fault, detail: str) -> Verdict
     path = bench.world / detail
     # the message speaks of what a change means for the run
     settings: tuple[str, ...] = ("other settings",)
-    meant: dict[str, tuple[str, ...]] = {ROWS: ("the rows have changed",), RECIPE: settings, f"{RUN}/resolved.yaml": settings}
+    meant: dict[str, tuple[str, ...]] = {
+        ROWS: ("the rows have changed",),
+        RECIPE: settings,
+        f"{RUN}/resolved.yaml": settings,
+    }
     more = meant.get(detail, ())
     match fault:
         case Fault.TRUNCATED:
