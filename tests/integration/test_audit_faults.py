@@ -14,11 +14,10 @@ import pytest
 from finetune.merge import adapter_identity
 from privacy.ledger import Ledger, verify
 from privacy.plan import DPPlan
-from recipes import auditing
+from recipes import auditing, config
 from recipes.auditing import Audit
 from recipes.errors import RunDiffers
 from recipes.public_recipe import settings_of
-from recipes.run import open_run
 from tests.cli import assay_here, rows_of, write_recipe, write_rows
 
 pytestmark = pytest.mark.slow
@@ -196,9 +195,9 @@ def without_account(run: Path) -> None:
 def make_consistent(run: Path) -> None:
     """Let the record name what lies in the folder, as it would of a run made with the fault."""
     record = json.loads((run / "record.json").read_text())
-    found = open_run(run)
+    recipe = config.load(run / "resolved.yaml")
     record["training"]["adapter"] = adapter_identity(run / "adapter")
-    edit(run / "record.json", training=record["training"], settings=settings_of(found.recipe))
+    edit(run / "record.json", training=record["training"], settings=settings_of(recipe))
 
 
 def account_lines(change: Callable[[list[str]], list[str]]) -> Plant:
