@@ -506,6 +506,9 @@ def ship(
     gguf: Annotated[
         list[str], typer.Option(metavar="F16|Q8_0", help="Also a GGUF file, measured; repeatable.")
     ] = [],  # noqa: B006
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="Also ONNX graphs of an encoder's classifier, measured.")
+    ] = False,
     mlflow: Annotated[
         str | None, typer.Option(metavar="URI", help="Mirror the release into MLflow afterwards.")
     ] = None,
@@ -533,7 +536,8 @@ def ship(
     from recipes.release.signature import Signer
 
     signer = None if key is None else Signer(key, certificate, tuple(certificate_chain))
-    extras = handover.read_options(smoke=smoke, gguf=gguf, mlflow=mlflow)
+    extras = handover.read_options(smoke=smoke, gguf=gguf, mlflow=mlflow, onnx=onnx)
+    extras.refuse_what_cannot_be(folder / "merged")
     shipping.ship(folder, out, signer=signer, card_file=card, complete=extras.complete)
     done = {"release": str(out)} | extras.mirror(out)
     _print(done, as_json, lambda: print(*handover.lines(done), done["release"], sep="\n"))

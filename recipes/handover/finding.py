@@ -25,6 +25,8 @@ REQUANTISED = (
 OLLAMA = "docs.ollama.com/import (read 2026-11)"
 LLAMA_CPP = "llama.cpp as in llama-cpp-python 0.3.36: conversion/llama.py, src/llama-vocab.cpp"
 SENTENCE_TRANSFORMERS = "sentence-transformers 6.2.0: loaded and asked by ship --smoke"
+ONNXRUNTIME = "onnxruntime 1.32.0: run and measured by ship --onnx"
+TEI = "github.com/huggingface/text-embeddings-inference: README of v0.7 (not run)"
 TRANSFORMERS = "transformers 5.24.0: transformers serve --help, cli/serving/chat_completion.py"
 
 
@@ -71,7 +73,8 @@ def to_markdown(findings: Sequence[Finding], warning: str) -> str:
             *rows,
             "",
             "Told from the configuration and from each engine's sources. What was run is in "
-            "`evidence/smoke.json` and `gguf/gguf.json`, where they are there; the rest was not.",
+            "`evidence/smoke.json`, `gguf/gguf.json` and `onnx/parity.json`, where they are there; "
+            "the rest was not.",
             "",
             "## Commands, run in this folder",
             "",

@@ -24,7 +24,15 @@ CHAMPION = "champion"
 
 EVIDENCE = (
     *("decision.json", "report.json", "record.json", "merge.json", "release.json"),
-    *("ledger.jsonl", "serving.json", "smoke.json", "gguf.json", "policy.*", "privacy*.json"),
+    *(
+        "ledger.jsonl",
+        "serving.json",
+        "smoke.json",
+        "gguf.json",
+        "parity.json",
+        "policy.*",
+        "privacy*.json",
+    ),
     *("bom*.json", "*.cdx.json", "*.dsse.json", "*.intoto.json*", "*.sig", "model.sig"),
     *("README.md", "MODEL_CARD.md", "SERVING.md", "VERIFY.md", "PRIVACY.md", "SHA256SUMS"),
     "TECHNICAL_DOCUMENTATION.md",
@@ -34,7 +42,7 @@ EVIDENCE = (
 WITH_TEXT = ("report.html", "compare.html", "samples/*")
 """Files that show examples; sent only when asked."""
 
-_WEIGHTS = ("*.safetensors", "*.gguf", "tokenizer*", "vocab*", "merges.txt", "*.model")
+_WEIGHTS = ("*.safetensors", "*.gguf", "*.onnx", "tokenizer*", "vocab*", "merges.txt", "*.model")
 _DIGEST_LENGTH = 36  # that MLflow allows for the digest of a data set
 
 

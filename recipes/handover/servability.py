@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from finetune.adapter_files import template_of
+from finetune.encoder_kinds import ENCODERS
 from finetune.identity import DENSE_WEIGHTS
 from recipes.errors import InputError
-from recipes.handover import adapters, finding, gguf
+from recipes.handover import adapters, finding, gguf, onnx_record
 from recipes.handover.finding import Finding
 
 _VLLM_SERVE = "vllm serve's other flags: recalled, not looked up"
 _VLLM_POOLING = "docs.vllm.ai/en/v0.18.0/models/pooling_models"
 _VLLM_DEFAULTS = "github.com/vllm-project/vllm/pull/11164 (--generation-config)"
+_TEI_KINDS = ("roberta", "xlm-roberta", "camembert")
 _SGLANG_SERVE = (
     "mintlify.com/sgl-project/sglang/backend/server-arguments (read 2026-11); --sampling-defaults "
     "from SGLang's own tests"
@@ -54,9 +56,9 @@ def warning(folder: Path) -> str:
 def _of_merged(folder: Path, config: dict[str, Any]) -> list[Finding]:
     architecture = (config.get("architectures") or ["none"])[0]
     if architecture.endswith("ForSequenceClassification"):
-        return _of_classifier(config)
+        return [*_of_classifier(config), *_of_encoder(folder, config)]
     if (folder / DENSE_WEIGHTS).is_file():
-        return _of_pooled_classifier(config)
+        return [*_of_pooled_classifier(config), *_of_encoder(folder, config)]
     defaults = _sampling_defaults(folder)
     length = config.get("max_position_embeddings")
     context = f" --max-model-len {length}" if isinstance(length, int) and length <= 8192 else ""
@@ -217,6 +219,64 @@ def _of_pooled_classifier(config: dict[str, Any]) -> list[Finding]:
         Finding("llama.cpp", "GGUF file", "cannot", "", none, finding.LLAMA_CPP),
         Finding("Ollama", "GGUF file", "cannot", "", none, finding.OLLAMA),
     ]
+
+
+def _of_encoder(folder: Path, config: dict[str, Any]) -> list[Finding]:
+    """Return what serves the classifiers of encoders beside; nothing for decoders."""
+    if config.get("model_type") not in ENCODERS:
+        return []
+    record = onnx_record.read(folder)
+    if record is None:
+        verdict: finding.Verdict = "needs"
+        reason = "Not in this folder: ship it with --onnx."
+    else:
+        verdict = "can"
+        measured = "; ".join(
+            f"{one.file} ({one.size_bytes / 1e6:,.1f} MB): probabilities within "
+            f"{one.max_difference:.1e} of the merged model, same labels for {one.same_labels:.2%}, "
+            f"{one.median_milliseconds:.1f} ms a text"
+            for one in record.files
+        )
+        num_texts = record.num_texts - record.num_other_tokens
+        reason = f"{measured} (onnx/parity.json, {num_texts:,} {record.texts}, one thread)."
+        reason += f" {record.warning()}" if record.warning() else ""
+    return [
+        _of_tei(config, is_pooled=(folder / DENSE_WEIGHTS).is_file()),
+        Finding(
+            "onnxruntime",
+            "ONNX graph",
+            verdict,
+            f"pip install onnxruntime tokenizers\npython -c '{onnx_record.SCRIPT}' \"a text\"",
+            f"{reason} Outputs: logits and probabilities (softmax or sigmoid inside); labels and "
+            "length in the metadata of the graph.",
+            finding.ONNXRUNTIME,
+        ),
+    ]
+
+
+def _of_tei(config: dict[str, Any], *, is_pooled: bool) -> Finding:
+    name = "text-embeddings-inference"
+    if is_pooled or config["model_type"] not in _TEI_KINDS:
+        reason = (
+            "Its README names no folders with a Dense module."
+            if is_pooled
+            else f"Its README names classifiers of {', '.join(_TEI_KINDS)}, not of this kind."
+        )
+        return Finding(name, "merged model", "unknown", "", f"{reason} Not tried.", finding.TEI)
+    is_multi_label = config.get("problem_type") == "multi_label_classification"
+    sigmoid = (
+        " Several labels may hold at once: check that it applies a sigmoid, not a softmax."
+        if is_multi_label
+        else ""
+    )
+    return Finding(
+        name,
+        "merged model",
+        "needs",
+        "text-embeddings-router --model-id . --dtype float32 --hostname 127.0.0.1 --port 8080",
+        f"Prompted at /predict; not run here.{sigmoid}",
+        finding.TEI,
+    )
 
 
 def _sampling_defaults(folder: Path) -> list[str]:

@@ -16,20 +16,20 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from eval.classifier import Classifier
 from eval.model import LanguageModel, output_of
 from finetune import checkpoint as checkpoints
 from finetune import sentence_folder
 from finetune.adapter_files import template_of
 from finetune.errors import IntegrityError
 from recipes.errors import InputError
-from recipes.handover import server
+from recipes.handover import onnx_record, server
+from recipes.handover.reference import Reference, load_classifier
 
 QUESTIONS = (
     "Name three colours.",
@@ -94,9 +94,9 @@ def smoke(folder: Path, *, timeout_seconds: float = 600) -> Smoke:
         raise InputError(f"{folder} holds no model: it has no config.json")
     config = json.loads(path.read_text(encoding="utf-8"))
     if (config.get("architectures") or [""])[0].endswith("ForSequenceClassification"):
-        return _smoke_classes(folder, config, timeout_seconds)
+        return _smoke_classes(folder, timeout_seconds)
     if (folder / sentence_folder.MODULES).is_file():
-        return _smoke_classes(folder, config, timeout_seconds, is_pooled=True)
+        return _smoke_classes(folder, timeout_seconds, is_pooled=True)
     return _smoke_chat(folder, timeout_seconds)
 
 
@@ -149,9 +149,7 @@ def _ask(folder: Path, port: int, question: str, timeout_seconds: float) -> str:
         raise server.ServerFailed("the server answered with no chat completion") from None
 
 
-def _smoke_classes(
-    folder: Path, config: dict[str, Any], timeout_seconds: float, *, is_pooled: bool = False
-) -> Smoke:
+def _smoke_classes(folder: Path, timeout_seconds: float, *, is_pooled: bool = False) -> Smoke:
     package = "sentence_transformers" if is_pooled else "transformers"
     if importlib.util.find_spec(package) is None:
         raise InputError(
@@ -160,10 +158,49 @@ def _smoke_classes(
         )
     how = "SentenceTransformer.encode" if is_pooled else "text-classification pipeline"
     script = _SENTENCES if is_pooled else _PIPELINE
+    questions = json.dumps([str(folder.resolve()), QUESTIONS])
+    lines, seconds = _run(folder, package, how, script, [questions], timeout_seconds)
+    answers = json.loads(lines[-1])
+    reference = load_classifier(folder)
+    if is_pooled:  # it gives logits, in the order of the labels
+        logits = torch.tensor(answers, dtype=torch.float64)
+        rows = (logits.sigmoid() if reference.is_multi_label else logits.softmax(1)).tolist()
+        answers = [dict(zip(reference.labels, row, strict=True)) for row in rows]
+    return _held(folder, package, how, answers, reference, seconds)
+
+
+def smoke_onnx(folder: Path, *, timeout_seconds: float = 600) -> Smoke:
+    """Run what SERVING.md shows for onnxruntime, and hold its answers against our engine.
+
+    Args:
+        folder: a classifier with ``onnx/model.onnx``.
+        timeout_seconds: until the answers are there.
+
+    Raises:
+        IntegrityError: if it has no answer in time, or answers otherwise.
+    """
+    how = "the script of SERVING.md"
+    lines, seconds = _run(
+        folder, "onnxruntime", how, onnx_record.SCRIPT, QUESTIONS, timeout_seconds
+    )
+    answers = [json.loads(line) for line in lines]
+    return _held(folder, "onnxruntime", how, answers, load_classifier(folder), seconds)
+
+
+def _run(
+    folder: Path,
+    package: str,
+    how: str,
+    script: str,
+    arguments: Sequence[str],
+    timeout_seconds: float,
+) -> tuple[list[str], float]:
+    """Run a script in a process of its own, in the folder; return its lines and the seconds."""
     start = time.monotonic()
     try:
         done = subprocess.run(  # noqa: S603 (our own interpreter)
-            [sys.executable, "-c", script, json.dumps([str(folder.resolve()), QUESTIONS])],
+            [sys.executable, "-c", script, *arguments],
+            cwd=folder,
             env=os.environ | server.OFFLINE,
             capture_output=True,
             text=True,
@@ -172,31 +209,26 @@ def _smoke_classes(
         )
     except subprocess.TimeoutExpired:
         raise IntegrityError(f"{folder}: {how} had no answer in time") from None
-    seconds = time.monotonic() - start
     if done.returncode != 0:
         last = "\n".join(done.stderr.strip().splitlines()[-3:])
         raise IntegrityError(f"{folder} cannot be loaded by {package} ({how}):\n{last}")
-    answers = json.loads(done.stdout.splitlines()[-1])
-    labels = tuple(config["id2label"][k] for k in sorted(config["id2label"], key=int))
-    is_multi_label = config.get("problem_type") == "multi_label_classification"
-    base = checkpoints.load(
-        folder,
-        quantization="none",
-        head="sequence-classification",
-        labels=labels,
-        is_multi_label=is_multi_label,
-        dtype=torch.float32,
-    )
-    engine = Classifier(base.model, base.tokenizer, labels, is_multi_label=is_multi_label)
-    wanted = engine.probabilities(QUESTIONS)
-    if is_pooled:  # it gives logits, in the order of the labels
-        logits = torch.tensor(answers, dtype=torch.float64)
-        rows = (logits.sigmoid() if is_multi_label else logits.softmax(1)).tolist()
-        answers = [dict(zip(labels, row, strict=True)) for row in rows]
+    return done.stdout.splitlines(), time.monotonic() - start
+
+
+def _held(
+    folder: Path,
+    package: str,
+    how: str,
+    answers: Sequence[dict[str, float]],
+    reference: Reference,
+    seconds: float,
+) -> Smoke:
+    """Hold probabilities by label against those of our engine."""
+    wanted = reference.engine.probabilities(QUESTIONS)
     difference = max(
         abs(answer.get(label, float("inf")) - float(p))
         for answer, row in zip(answers, wanted, strict=True)
-        for label, p in zip(labels, row, strict=True)
+        for label, p in zip(reference.labels, row, strict=True)
     )
     if not difference <= SAME_PROBABILITY:
         raise IntegrityError(

@@ -50,6 +50,9 @@ SIGNATURE = "model.sig"
 TECHNICAL_DOCUMENTATION = "TECHNICAL_DOCUMENTATION.md"
 TEST_RESULT = "attestations/test-result.dsse.json"
 
+ONNX = "onnx/parity.json"
+"""What was measured of the ONNX graphs beside it."""
+
 MODEL_FILES = ("config.json", "generation_config.json", *TOKENIZER_FILES, *SENTENCE_FILES)
 _WEIGHTS = r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
 SAMPLES = "evidence/eval/samples"
@@ -79,6 +82,7 @@ HANDED_OVER = (
     "evidence/smoke.json",
     GGUF,
     "gguf/Modelfile",
+    ONNX,
 )
 """What `recipes.handover` adds."""
 _OF_PRIVATE_RUNS = (
@@ -86,6 +90,7 @@ _OF_PRIVATE_RUNS = (
     *("evidence/privacy.schema.json", "evidence/privacy.html"),
 )
 _GGUF = r"gguf/model-[A-Z0-9_]+\.gguf"
+_ONNX = r"onnx/model(_int8)?\.onnx"
 
 _ALLOWED = frozenset(
     (*REQUIRED, *MODEL_FILES, *HANDED_OVER, *_OF_PRIVATE_RUNS, PROVENANCE, SIGNATURE, TEST_RESULT),
@@ -100,7 +105,7 @@ def is_model_file(name: str) -> bool:
 def is_allowed(name: str) -> bool:
     """Return whether a release may hold a file of this name, relative to its folder."""
     is_known = name in _ALLOWED or is_model_file(name)
-    return is_known or re.fullmatch(f"{_SAMPLES}|{_GGUF}", name, re.A) is not None
+    return is_known or re.fullmatch(f"{_SAMPLES}|{_GGUF}|{_ONNX}", name, re.A) is not None
 
 
 def files_of(folder: Path) -> tuple[dict[str, Path], list[str]]:

@@ -15,6 +15,7 @@ from privacy.statement import digits_up
 from recipes import shortfall
 from recipes.card import MISSING
 from recipes.data import personal_data
+from recipes.handover.onnx_record import OnnxRecord
 from recipes.release.facts import Facts
 from recipes.release.layout import (
     BILL_OF_MATERIALS,
@@ -22,6 +23,7 @@ from recipes.release.layout import (
     INSTRUCTIONS,
     LEDGER,
     MERGE,
+    ONNX,
     PRIVACY_TEXT,
     REPORT,
     REPORT_PAGE,
@@ -52,8 +54,13 @@ OWNERS_WORDS = (
 DATA_WORDS = (("Origin of the rows", "data_origin"), ("Right to use them", "data_rights"))
 
 
-def write(facts: Facts) -> str:
-    """Return MODEL_CARD.md, which is README.md too."""
+def write(facts: Facts, onnx: OnnxRecord | None = None) -> str:
+    """Return MODEL_CARD.md, which is README.md too.
+
+    Args:
+        facts: of the run and its merged model.
+        onnx: what was measured of its ONNX graphs; None where there are none.
+    """
     return f"---\n{_metadata(facts)}\n---\n\n" + joined(
         [
             f"# {plain(facts.name)}{_version(facts)}",
@@ -74,8 +81,9 @@ def write(facts: Facts) -> str:
             _privacy(facts),
             "## Use",
             *_use(facts),
+            *_onnx(onnx),
             "## Papers",
-            _papers(facts),
+            _papers(facts, onnx),
         ]
     )
 
@@ -329,7 +337,31 @@ def _use(facts: Facts) -> list[str]:
     ]
 
 
-def _papers(facts: Facts) -> str:
+def _onnx(record: OnnxRecord | None) -> list[str]:
+    if record is None:
+        return []
+    rows = [
+        [
+            f"`onnx/{one.file}`",
+            f"{one.size_bytes / 1e6:,.1f} MB",
+            f"{one.max_difference:.1e}",
+            f"{one.same_labels:.2%}",
+            f"{one.median_milliseconds:.1f} ms",
+        ]
+        for one in record.files
+    ]
+    columns = ["graph", "size", "largest difference of a probability", "same labels"]
+    warning = record.warning()
+    return [
+        "**ONNX.** Beside the merged classifier in float32, measured on "
+        f"{record.num_texts - record.num_other_tokens:,} {record.texts} by {record.engine}, one "
+        "thread, one text at once:",
+        table([*columns, "median a text"], rows),
+        *([f"**{warning}**"] if warning else []),
+    ]
+
+
+def _papers(facts: Facts, onnx: OnnxRecord | None) -> str:
     signed = "its signature" if facts.is_signed else f"**{MISSING}: nobody has signed it**"
     papers = [
         (REPORT_PAGE, "every figure, its interval and its comparison with the base"),
@@ -339,6 +371,7 @@ def _papers(facts: Facts) -> str:
         (BILL_OF_MATERIALS, "what it is made of (CycloneDX 1.6)"),
         (TECHNICAL_DOCUMENTATION, "a skeleton after Annex IV of the EU AI Act, with its gaps"),
         (REPORT, "the figures, for machines; scores of single items lie beside it, without text"),
+        *([(ONNX, "how far the ONNX graphs are from the merged model")] if onnx else []),
         (INSTRUCTIONS, f"how to check this folder, with Assay or without: {signed}"),
     ]
     return "\n".join(f"- [`{name}`]({name}): {words}" for name, words in papers)

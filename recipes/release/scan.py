@@ -156,7 +156,7 @@ def _runs(words: list[str], length: int) -> Iterator[str]:
 
 def _is_weight(name: str) -> bool:
     return name.endswith(
-        (".safetensors", ".gguf", "tokenizer.json", "tokenizer.model", "merges.txt")
+        (".safetensors", ".gguf", ".onnx", "tokenizer.json", "tokenizer.model", "merges.txt")
     ) or (name == "vocab.json")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import harness
+from eval.items import LabelledText
 from eval.report import Page, render_html
 from eval.scores import without_text
 from finetune import scratch as scratches
@@ -19,6 +20,7 @@ from recipes.domains import Domain
 from recipes.dsse import read_private_key, sign
 from recipes.errors import GateRefused, InputError, ReleaseDiffers
 from recipes.files import sha256_file, undamaged, write_json, write_text
+from recipes.handover import EvaluatedTexts, onnx_record
 from recipes.release import (
     attestations,
     bill_of_materials,
@@ -42,7 +44,7 @@ def ship(
     *,
     signer: Signer | None,
     card_file: Path | None = None,
-    complete: Callable[[Path, str], object] = lambda *_: None,
+    complete: Callable[[Path, str, EvaluatedTexts], object] = lambda *_: None,
 ) -> Path:
     """Write the release of a run's merged model to ``out``.
 
@@ -52,8 +54,9 @@ def ship(
         signer: whose key signs; None writes a release that says of itself that nobody stands
             for it.
         card_file: a file with the owner's words, instead of the recipe's ``card``.
-        complete: given the folder and the run's name before its files are listed and signed; it
-            may add to it, and if it raises, nothing is released.
+        complete: given the folder with the model and its evidence, the run's name and the texts
+            that it was evaluated on, before papers are written, listed and signed; it may add to
+            the folder, and if it raises, nothing is released.
 
     Raises:
         GateRefused: if the gate has not passed the merged model, or an approval is missing.
@@ -89,8 +92,8 @@ def ship(
         scratch.mkdir()
         _copy_model(run.folder / "merged", scratch, facts)
         _write_evidence(scratch, run, facts)
+        complete(scratch, facts.name, _evaluated(run, domain))
         _write_papers(scratch, run, domain, facts)
-        complete(scratch, facts.name)
         _seal(scratch, facts, signer)
         _refuse_leaks(scratch, run, domain, signer)
         _check(scratch, signer, made.parent)
@@ -152,6 +155,12 @@ def _same_rows(run: Run) -> Domain:
     return domain
 
 
+def _evaluated(run: Run, domain: Domain) -> EvaluatedTexts:
+    items = (row.item for row in domain.parts.test)
+    texts = tuple(item.text for item in items if isinstance(item, LabelledText))
+    return EvaluatedTexts(texts, run.recipe.train.max_length)
+
+
 def _copy_model(merged: Path, scratch: Path, facts: Facts) -> None:
     for name in facts.hashes:
         (scratch / name).parent.mkdir(exist_ok=True)
@@ -179,7 +188,7 @@ def _write_evidence(scratch: Path, run: Run, facts: Facts) -> None:
 
 
 def _write_papers(scratch: Path, run: Run, domain: Domain, facts: Facts) -> None:
-    card = model_card.write(facts)
+    card = model_card.write(facts, onnx_record.read(scratch))
     for name, text in (
         (layout.CARD, card),
         (layout.HUB_CARD, card),

@@ -39,6 +39,7 @@ from recipes.agreement import EPSILON_TOLERANCE
 from recipes.dsse import SignatureDiffers, open_signed, parse_public_key, read_public_key
 from recipes.errors import InputError, ReleaseDiffers
 from recipes.files import sha256_file
+from recipes.handover.onnx_record import FLOAT32_LIMIT, OnnxRecord
 from recipes.release import agreement, attestations, layout, signature
 from recipes.release.signature import Trusted
 from recipes.release.verdict import Verdict, read_verdict
@@ -47,7 +48,10 @@ _PAPERS = (
     *(layout.ABOUT, layout.BILL_OF_MATERIALS, layout.DECISION, layout.MERGE, layout.RECIPE),
     *(layout.RECORD, layout.REPORT, layout.BASE_REPORT),
 )
-_OPTIONAL = (layout.PRIVACY, layout.EMPIRICAL, layout.GGUF, layout.PROVENANCE, layout.TEST_RESULT)
+_OPTIONAL = (
+    *(layout.PRIVACY, layout.EMPIRICAL, layout.GGUF, layout.ONNX),
+    *(layout.PROVENANCE, layout.TEST_RESULT),
+)
 _LINE = re.compile(r"([0-9a-f]{64})  ([\x20-\x7e]+)")
 
 
@@ -202,6 +206,7 @@ def _papers_problems(
         yield from _weight_problems(folder, files)
         yield from _privacy_problems(folder, papers, verdict, files)
         yield from _gguf_problems(papers, hashes)
+        yield from _onnx_problems(papers, hashes)
         yield from agreement.problems(
             papers, hashes, model=identity_of(hashes), ledger=_believed(folder, files)
         )
@@ -312,6 +317,26 @@ def _gguf_problems(papers: Mapping[str, Any], hashes: Mapping[str, str]) -> Iter
             name for name in said.keys() | found.keys() if said.get(name) != found.get(name)
         )
         yield f"{layout.GGUF} tells of other files: {', '.join(map(layout.shown, odd))}"
+
+
+def _onnx_problems(papers: Mapping[str, Any], hashes: Mapping[str, str]) -> Iterator[str]:
+    """Hold the ONNX graphs against what was written and measured."""
+    found = {name: digest for name, digest in hashes.items() if name.endswith(".onnx")}
+    if layout.ONNX not in papers:
+        if found:
+            yield f"{', '.join(sorted(found))}: there is no {layout.ONNX} that tells of it"
+        return
+    record = OnnxRecord.model_validate(papers[layout.ONNX])
+    if record.model != identity_of(hashes):
+        yield f"{layout.ONNX} is about the model {record.model}, not about these weights"
+    if not record.of("float32").max_difference <= record.limit_float32 <= FLOAT32_LIMIT:
+        yield f"{layout.ONNX} says that the float32 graph is beyond its limit"
+    said = {f"onnx/{one.file}": one.sha256 for one in record.files}
+    if said != found:
+        odd = sorted(
+            name for name in said.keys() | found.keys() if said.get(name) != found.get(name)
+        )
+        yield f"{layout.ONNX} tells of other files: {', '.join(map(layout.shown, odd))}"
 
 
 def _privacy_problems(

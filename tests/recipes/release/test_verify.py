@@ -501,6 +501,25 @@ def another_gguf(release: Path) -> None:
     (release / "gguf/gguf.json").write_text(json.dumps(said))
 
 
+def planted_onnx(release: Path) -> None:
+    (release / "onnx").mkdir()
+    (release / "onnx/model_int8.onnx").write_bytes(b"ONNX")
+
+
+def another_onnx(release: Path) -> None:
+    planted_onnx(release)
+    of_kinds = (("float32", "model.onnx"), ("int8", "model_int8.onnx"))
+    files = [
+        {"kind": kind, "file": name, "sha256": "0", "size_bytes": 4, "max_difference": 0.5}
+        | {"same_labels": 1.0, "median_milliseconds": 1.0}
+        for kind, name in of_kinds
+    ]
+    said = {"schema": 1, "model": "sha256:0", "engine": "e", "texts": "test rows"}
+    said |= {"num_texts": 1, "num_other_tokens": 0, "max_length": 8, "is_multi_label": False}
+    said |= {"limit_float32": 1.0, "limit_changed_labels": 0.01, "files": files}
+    (release / "onnx/parity.json").write_text(json.dumps(said))
+
+
 @pytest.mark.parametrize(
     ("tamper", "expected"),
     [
@@ -514,6 +533,10 @@ def another_gguf(release: Path) -> None:
         (planted_gguf, "gguf/model-F16.gguf: there is no gguf/gguf.json"),
         (another_gguf, "gguf/gguf.json is about the model sha256:0"),
         (another_gguf, "gguf/gguf.json tells of other files: gguf/model-F16.gguf"),
+        (planted_onnx, "onnx/model_int8.onnx: there is no onnx/parity.json"),
+        (another_onnx, "onnx/parity.json is about the model sha256:0"),
+        (another_onnx, "onnx/parity.json says that the float32 graph is beyond its limit"),
+        (another_onnx, "onnx/parity.json tells of other files: onnx/model.onnx"),
     ],
 )
 def test_what_the_decision_binds_cannot_be_changed_by_whoever_signs(
