@@ -191,7 +191,8 @@ class Report:
         report = Report(
             target=Target(**values["target"]), tasks=tasks, num_seconds=values["num_seconds"]
         )
-        return _FORM.validate_json(json.dumps(asdict(report)), strict=True)
+        _FORM.validate_json(json.dumps(asdict(report)), strict=True)
+        return report
 
 
 _FORM = TypeAdapter(Report)

@@ -48,7 +48,13 @@ def test_a_report_is_written_whole_and_read_back(tmp_path: Path) -> None:
     assert report.tasks["first"].metrics["right"].value == pytest.approx(1 / 3)
     assert [s.id for s in read_samples(tmp_path, "first")] == ["a", "b", "c"]
     names = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
-    assert names == ["cost.json", "report.json", "samples/first.jsonl", "samples/second.jsonl"]
+    assert names == [
+        "cost.json",
+        "files.json",
+        "report.json",
+        "samples/first.jsonl",
+        "samples/second.jsonl",
+    ]
 
 
 def test_what_is_finished_is_not_asked_again(tmp_path: Path) -> None:
