@@ -19,7 +19,7 @@ from eval.decision import Decision
 from eval.policy import GatePolicy
 from eval.task import Report
 from finetune import merge_record
-from recipes.errors import InputError
+from recipes.errors import InputError, RunDiffers
 from recipes.files import read_json
 
 RECORD = "record.json"
@@ -277,12 +277,18 @@ def merge(merged: Path) -> dict[str, Any]:
 
     Args:
         merged: the folder with the weights.
+
+    Raises:
+        RunDiffers: if it is not what was written, by its own digest.
     """
     way_out = f"remove the folder {merged} and merge again with: assay merge {merged.parent}"
     path = merged / Path(MERGE).name
     values = _read(path, _Merge, way_out)
     if not merge_record.is_as_written(values):
-        raise _damaged(path, "it has changed since it was written, by its own digest", way_out)
+        raise RunDiffers(
+            f"{path} has changed since it was written, by its own digest; {way_out}, or bring it "
+            "back from a copy"
+        )
     return values
 
 

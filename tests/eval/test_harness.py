@@ -10,7 +10,15 @@ import pytest
 
 from eval.cost import read_cost
 from eval.errors import EvaluationError
-from eval.harness import contradictions, differences, evaluate, finished, read_report, read_samples
+from eval.harness import (
+    changed_files,
+    contradictions,
+    differences,
+    evaluate,
+    finished,
+    read_report,
+    read_samples,
+)
 from eval.stats import mean_of
 from eval.task import Metric, Progress, Sample, Target, Task, fingerprint
 
@@ -240,3 +248,25 @@ def test_a_report_follows_from_its_samples_or_says_where_it_does_not(tmp_path: P
 def _right(report: Any) -> dict[str, Any]:
     found: dict[str, Any] = report["tasks"]["first"]["metrics"]["right"]
     return found
+
+
+def test_a_file_that_changed_after_its_evaluation_is_named(tmp_path: Path) -> None:
+    run(TASKS, {"a": 1.0}, tmp_path)
+    assert changed_files(tmp_path) == []
+    path = tmp_path / "samples" / "first.jsonl"
+    path.write_text(path.read_text().replace('"id":', '"id" :'))  # the same values
+    assert changed_files(tmp_path) == ["samples/first.jsonl"]
+    (tmp_path / "files.json").write_text("{")
+    with pytest.raises(EvaluationError, match=r"files\.json is damaged"):
+        changed_files(tmp_path)
+    (tmp_path / "files.json").unlink()  # as of an earlier version
+    assert changed_files(tmp_path) == []
+
+
+@pytest.mark.parametrize("value", [None, [], {}, "x", True])
+def test_a_report_with_a_value_of_another_type_cannot_be_read(tmp_path: Path, value: Any) -> None:
+    run(TASKS, {"a": 1.0}, tmp_path)
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_seconds": value}))
+    with pytest.raises(EvaluationError, match="no report that can be read"):
+        read_report(tmp_path)

@@ -48,6 +48,7 @@ def run_of(folder: Path, base: Path, questions: list[str]) -> Path:
         "base": {"identity": identity(base), "checkpoint": str(base)},
         "data": {name: manifest[name] for name in ("files", "fingerprint")},
         "rows": manifest["rows"],
+        "training": {"num_steps": 1, "num_seconds": 1.0, "num_parameters": 1},
     }
     (run / "record.json").write_text(json.dumps(record))
     make_adapter(base, run / "adapter", seed=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from finetune.merge_record import sealed
 from recipes import config
 from tests import tiny
 from tests.cli import assay_here, flip_a_byte, state_of
@@ -65,7 +67,11 @@ def json_file(name: str, *keys: str, value: object = OTHER) -> Change:
             values = values[key]
         values[keys[-1]] = value
 
-    return lambda run: edit(run / name, change)
+    def change_it_unnoticed(values: Any) -> None:
+        values.pop("digest", None)  # as of a merge by an earlier version
+        change(values)
+
+    return lambda run: edit(run / name, change_it_unnoticed)
 
 
 def recipe(key: str, value: object) -> Change:
@@ -100,8 +106,21 @@ def right_answers(kind: str) -> Change:
         for line in lines:
             line["scores"] |= {"f1": 1.0, "exact_match": 1.0}
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (run / "eval" / kind / "files.json").unlink(missing_ok=True)  # as of an earlier version
 
     return change
+
+
+def another_note(run: Path) -> None:
+    merge = json.loads((run / MERGE).read_text())
+    (run / MERGE).write_text(json.dumps(sealed(merge) | {"note": "another"}))
+
+
+def another_second(run: Path) -> None:
+    report = run / REPORT.format("base")
+    digest = hashlib.sha256(report.read_bytes()).hexdigest()
+    report.with_name("files.json").write_text(json.dumps({report.name: f"sha256:{digest}"}))
+    report.write_text(report.read_text() + "\n")
 
 
 def template_of_merged(run: Path) -> None:
@@ -189,6 +208,16 @@ PAIRS: dict[str, tuple[Change, str, tuple[str, ...]]] = {
         json_file(REPORT.format("merged"), "target", "merged"),
         "merged",
         READING_MERGED_REPORT,
+    ),
+    "merge / its digest": (
+        another_note,
+        "merged/merge.json has changed since it was written",
+        READING_MERGED,
+    ),
+    "report / its evaluation": (
+        another_second,
+        "eval/base/report.json is not what its evaluation wrote",
+        (*READING_REPORTS, "eval"),
     ),
     "merge / files": (
         json_file(MERGE, "files", "model.safetensors", "sha256", value="0" * 64),
