@@ -116,6 +116,9 @@ def _adapter(root: Path, files: Sequence[Path]) -> Iterator[Finding]:
                 yield from _adapter_config(name, json.loads(path.read_text(encoding="utf-8")))
             if path.name == "adapter_model.safetensors":
                 yield from _adapter_tensors(name, _header(path))
+                if not path.with_name("adapter_config.json").is_file():
+                    evidence = f"{name} has no adapter_config.json beside it"
+                    yield finding("D3", "fail", evidence, "what kind of adapter it is is not known")
         except (ValueError, AttributeError, TypeError, KeyError, RecursionError, struct.error):
             yield finding("D3", "fail", f"{name} cannot be read", "what it holds is not known")
 

@@ -11,7 +11,7 @@ import typer.main
 
 from recipes.cli import app
 from tests.cli import ROOT
-from tests.faults.matrix import cells, runner
+from tests.faults.matrix import cells, runner, table
 from tests.faults.matrix.bench import Bench
 from tests.faults.matrix.cells import ROWS_OF_TABLE, Fault, faults_of, row_named
 from tests.faults.matrix.faults import attempt
@@ -111,12 +111,12 @@ def tables_of(page: str) -> dict[tuple[str, str], str]:
     reason="not run to its end yet: python -m tests.faults.matrix --write docs/reliability.md",
 )
 def test_the_page_shows_every_command_under_every_fault_and_none_failed() -> None:
-    table = tables_of(PAGE.read_text(encoding="utf-8"))
+    shown = tables_of(PAGE.read_text(encoding="utf-8"))
     for row in ROWS_OF_TABLE:
-        for fault in faults_of(row):
-            cell = table[row.name, fault.value]
+        for fault in filter(lambda fault: table.applies(row, fault), Fault):
+            cell = shown[row.name, fault.value]
             numbers = re.fullmatch(r"(\d+) / (\d+)", cell)
             assert numbers, f"{row.name} under {fault}: {cell}"
             assert sum(map(int, numbers.groups())) > 0
     for name, num_kills in (("train", 60), ("eval", 20), ("merge", 20), ("ship", 20)):
-        assert table[name, Fault.KILL.value].startswith(f"{num_kills} /")
+        assert shown[name, Fault.KILL.value].startswith(f"{num_kills} /")

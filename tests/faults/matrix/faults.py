@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -301,6 +302,7 @@ def _judge_changed(
             or is_new
             or (is_undecided and not (bench.world / name).exists())
             or (row.takes_any_rows and name == ROWS)
+            or (row.verb == "audit" and _is_in_the_check_list(ended.out, name))
         )
         found = "" if is_free else departures(bench, reference, ended, but=name)
         return failed(f"another result, silently: {found}") if found else survived()
@@ -312,6 +314,15 @@ def _judge_changed(
     if changed and row.verb not in ("train", "run"):  # these go on before they come to the file
         return failed(f"refused, and yet {changed[0]}: {last_line(ended)}")
     return verdict
+
+
+def _is_in_the_check_list(printed: str, name: str) -> bool:
+    """Return whether an audit has a line that failed, or was not checked, because of a file."""
+    words = "the rows are not at hand" if name == ROWS else Path(name).name
+    return any(
+        line["status"] in ("fail", "not_checked") and words in line["evidence"]
+        for line in json.loads(printed)["findings"]
+    )
 
 
 def _lock_cache(bench: Bench, row: Row) -> Verdict:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 
-from tests.faults.matrix.cells import ROWS_OF_TABLE, Fault, Row, faults_of
+from tests.faults.matrix.cells import ROWS_OF_TABLE, Fault, Row, details, faults_of
 from tests.faults.matrix.runner import Result
 from tests.faults.matrix.verdicts import Outcome
 
@@ -66,7 +66,9 @@ def page(results: Sequence[Result]) -> str:
         "is wrong, no traceback, and nothing in the run was touched. With the fault gone, the same "
         "command ends as it should.",
         "- **failed** (third number, where there is one): none of these; each is listed below.",
-        "- not run: it has not been tried yet.",
+        "- not run: it has not been tried yet. Where a fault has more files than its cell has "
+        "tries, only some of them have been tried.",
+        "- empty: it does not apply, or is tried on the same command's first row.",
         "",
         *_table(verbs, results),
         "",
@@ -108,7 +110,15 @@ def _table(rows: Sequence[Row], results: Sequence[Result]) -> Iterable[str]:
             yield f"| {fault} | {' | '.join(_cell(row, fault, results) for row in rows)} |"
 
 
+def applies(row: Row, fault: Fault) -> bool:
+    """Return whether a fault can happen to a row: whether it has anything to vary."""
+    files = tuple(f"{name}/file" for name in row.damaged)
+    return fault in faults_of(row) and any(True for _ in details(row, fault, files))
+
+
 def _cell(row: Row, fault: Fault, results: Sequence[Result]) -> str:
+    if not applies(row, fault):
+        return ""
     counted = Counter(r.outcome for r in results if (r.row, r.fault) == (row.name, fault.value))
     if not counted.total() - counted[Outcome.SKIPPED]:
         return "not run"
