@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
+
+from pydantic import TypeAdapter
 
 from eval.task import Family
 
@@ -162,12 +165,21 @@ class Decision:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Decision:
-        """Read what `to_json` wrote; further keys are left out, the outcome is found anew."""
+        """Read what `to_json` wrote; further keys are left out, the outcome is computed.
+
+        Raises:
+            ValueError: if a value is of another type.
+        """
         known = {f.name for f in fields(Override)}
-        return Decision(
+        found = Decision(
             tuple(Check.from_json(check) for check in values["checks"]),
             tuple(
                 Override(**{k: v for k, v in override.items() if k in known})
                 for override in values.get("overrides", ())
             ),
         )
+        _FORM.validate_json(json.dumps(asdict(found)), strict=True)
+        return found
+
+
+_FORM = TypeAdapter(Decision)

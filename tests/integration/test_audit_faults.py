@@ -197,7 +197,9 @@ def make_consistent(run: Path) -> None:
     record = json.loads((run / "record.json").read_text())
     recipe = config.load(run / "resolved.yaml")
     record["training"]["adapter"] = adapter_identity(run / "adapter")
-    edit(run / "record.json", training=record["training"], settings=settings_of(recipe))
+    record["base"]["checkpoint"] = recipe.base.checkpoint
+    record["settings"] = settings_of(recipe)
+    edit(run / "record.json", **record)
 
 
 def account_lines(change: Callable[[list[str]], list[str]]) -> Plant:
