@@ -176,7 +176,8 @@ def _targets(model: Any, wanted: Literal["all-linear"] | Sequence[str]) -> list[
     names = linear_names(model)
     experts = _read_as_experts(model, names)
     others = sorted(set(names) - experts)
-    targets = others if wanted == "all-linear" else list(wanted)
+    all_linear = [name for name in others if name not in _OF_POSITIONS]
+    targets = all_linear if wanted == "all-linear" else list(wanted)
     offered = ", ".join(others)
     unknown = [target for target in targets if target not in names]
     if unknown or not targets:
@@ -191,6 +192,12 @@ def _targets(model: Any, wanted: Literal["all-linear"] | Sequence[str]) -> list[
             f"not be merged; choose from {offered} (or write all-linear, which leaves them out)"
         )
     return targets
+
+
+_OF_POSITIONS = ("pos_proj", "pos_q_proj", "pos_query_proj", "pos_key_proj")
+"""DeBERTa's projections of relative positions. They see one table for the whole batch and no row,
+so no gradient of theirs belongs to one record: all-linear leaves them out, and a private run
+refuses them by name."""
 
 
 def _in_last_blocks(model: Any, targets: Sequence[str], num_blocks: int | None) -> list[str]:
